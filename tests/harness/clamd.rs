@@ -1,4 +1,4 @@
-//! A real clamd, where one is installed, on a database made by hand: it starts in a moment and knows one thing.
+//! A real clamd, if one is installed, on a database made by hand: it starts in a moment and knows one thing.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -16,7 +16,7 @@ pub fn eicar() -> Vec<u8> {
 }
 
 impl Clamd {
-    /// Whether clamd is installed. Where not, the test is skipped aloud and returns.
+    /// Returns true if clamd is installed. Where not, the test is skipped aloud and returns.
     pub fn available() -> bool {
         let found = program().is_some();
         if !found {

@@ -20,7 +20,7 @@ pub struct Message {
     pub exchange: String,
     /// The routing key.
     pub routing_key: String,
-    /// Whether the broker has delivered it before.
+    /// True if the broker has delivered it before.
     pub redelivered: bool,
 }
 

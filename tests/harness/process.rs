@@ -93,7 +93,7 @@ impl Process {
         assert!(raised.expect("prlimit is installed").success(), "the limit of {pid} is raised");
     }
 
-    /// Whether the process has not ended.
+    /// Returns true if the process has not ended.
     pub fn is_running(&self) -> bool {
         self.exit_code().is_none()
     }

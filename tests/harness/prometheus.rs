@@ -20,7 +20,8 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Whether Prometheus and its `promtool` are installed. If not, the test is reported as skipped and must return.
+    /// Returns true if Prometheus and its `promtool` are installed. If not, the test is reported as skipped and must
+    /// return.
     pub fn available() -> bool {
         let found = Command::new("promtool").arg("--version").output().is_ok_and(|output| output.status.success());
         if !found {

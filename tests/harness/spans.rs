@@ -37,7 +37,7 @@ pub struct Span {
     pub links: Vec<(String, String)>,
     /// The attributes as text.
     pub attributes: BTreeMap<String, String>,
-    /// Whether its status is an error.
+    /// True if its status is an error.
     pub failed: bool,
     /// The attributes of the process.
     pub resource: BTreeMap<String, String>,
@@ -89,7 +89,7 @@ impl Span {
         format!("00-{}-{}-01", self.trace, self.id)
     }
 
-    /// Whether it is a child of the span, or linked to it.
+    /// Returns true if it is a child of the span, or linked to it.
     pub fn belongs_to(&self, other: &Self) -> bool {
         let (trace, id) = (other.trace.clone(), other.id.clone());
         (self.trace == trace && self.parent == id) || self.links.contains(&(trace, id))

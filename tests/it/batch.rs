@@ -37,7 +37,7 @@ impl Drop for Folder {
     }
 }
 
-/// Whether the batch is in the store. The job is running, so its row exists.
+/// Returns true if the batch is in the store. The job is running, so its row exists.
 fn loaded(folder: &Folder) -> bool {
     let store = folder.0.join("jobs.jsonl.genfleet");
     let clock = std::sync::Arc::new(genfleet_core::clock::SystemClock);

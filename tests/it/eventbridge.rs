@@ -1,5 +1,5 @@
-//! `eventbridge.configure` on a real broker: done, refused with pointers, killed under load, and as the vendor and AWS see
-//! it.
+//! `eventbridge.configure` on a real broker: done, refused with pointers, killed under load, and as the vendor and AWS
+//! see it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -220,7 +220,7 @@ fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("it/eventbridge")
 }
 
-/// Python with the vendor's client and an independent matcher; `None`, told, where they cannot be had. Installed once.
+/// Python with the vendor's client and an independent matcher; `None`, told, if they cannot be had. Installed once.
 async fn python() -> Option<PathBuf> {
     static PYTHON: OnceCell<Option<PathBuf>> = OnceCell::const_new();
     let python = PYTHON.get_or_init(async || tokio::task::spawn_blocking(install).await.unwrap()).await;

@@ -49,7 +49,7 @@ fn by_token(simulator: &Simulator) -> BTreeMap<String, Vec<RecordedRequest>> {
     by_token
 }
 
-/// Whether all have sent this number.
+/// Returns true if all have sent this number.
 async fn all_have_sent(simulator: &Simulator, processes: usize, least: usize) {
     eventually(seconds(60), format!("{processes} processes have sent {least} requests each"), async || {
         let sent: Vec<usize> = by_token(simulator).values().map(Vec::len).collect();

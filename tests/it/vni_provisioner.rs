@@ -1,4 +1,5 @@
-//! The `vni-provisioner` on `RabbitMQ`: of two processes one works. They are killed and drained, and create no duplicates.
+//! The `vni-provisioner` on `RabbitMQ`: of two processes one works. They are killed and drained, and create no
+//! duplicates.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -116,7 +117,7 @@ struct Turn {
 }
 
 impl Turn {
-    /// Whether it was completed: the table converges at the third read after it was synchronised.
+    /// Returns true if it was completed: the table converges at the third read after it was synchronised.
     fn is_whole(&self) -> bool {
         self.asked.ends_with(&["sync", "look", "look", "look"])
     }

@@ -35,8 +35,8 @@ impl Effect {
     }
 }
 
-/// The intent to send a call, appended for every job that it is sent for. Dropped before its effect is known, it appends
-/// that, too.
+/// The intent to send a call, appended for every job that it is sent for. Dropped before its effect is known, it
+/// appends that, too.
 #[derive(Debug)]
 #[must_use]
 pub struct Intent {
@@ -50,7 +50,7 @@ impl Intent {
         Self { audit, facts, sent: false }
     }
 
-    /// Waits until the intent is in the file. [`Unwritten`] where `stop` is cancelled first.
+    /// Waits until the intent is in the file. [`Unwritten`] if `stop` is cancelled first.
     pub async fn written(&self, stop: &CancellationToken) -> Result<(), Unwritten> {
         let Some(last) = self.facts.last().map(|(_, seq)| *seq) else { return Ok(()) };
         let mut written = self.audit.shared.written.subscribe();

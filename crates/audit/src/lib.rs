@@ -1,17 +1,17 @@
-//! The audit (SPEC 8): every change that this product intended, its result, and how every job ended, as JSON lines in a hash
-//! chain. [`record`] defines a line and its hash; [`file`](mod@file) and [`names`] the files; [`writer`] writes and syncs
-//! them; [`mod@verify`] finds what was done to them.
+//! The audit (SPEC 8): every change that this product intended, its result, and how every job ended, as JSON lines in a
+//! hash chain. [`record`] defines a line and its hash; [`file`](mod@file) and [`names`] the files; [`writer`] writes
+//! and syncs them; [`mod@verify`] finds what was done to them.
 //!
-//! A fact gets its number and hash in memory when it is appended. An intent is *written* (accepted by `write(2)`, which is
-//! where a full disk shows) before its call is sent, and *synced* with everything else of the job before the job's message
-//! is acknowledged. A process that dies between the two has lost nothing: the kernel writes what it accepted. When the
-//! machine dies, an intent whose call was sent may be missing, but its message was not acknowledged: the job runs again and
-//! leaves its own. Syncing every intent first would add a sync to every request instead of sharing one among all jobs that
-//! end at about the same time.
+//! A fact gets its number and hash in memory when it is appended. An intent is *written* (accepted by `write(2)`, which
+//! is where a full disk shows) before its call is sent, and *synced* with everything else of the job before the job's
+//! message is acknowledged. A process that dies between the two has lost nothing: the kernel writes what it accepted.
+//! When the machine dies, an intent whose call was sent may be missing, but its message was not acknowledged: the job
+//! runs again and leaves its own. Syncing every intent first would add a sync to every request instead of sharing one
+//! among all jobs that end at about the same time.
 //!
-//! While the file cannot be written the audit is blocked: no call that changes anything is sent ([`Intent`] waits), nothing
-//! is acknowledged ([`Audit::durable`] waits), no job is started. A job whose calls were sent already is held in memory
-//! until there is room, so that its effects are neither lost nor done twice.
+//! While the file cannot be written the audit is blocked: no call that changes anything is sent ([`Intent`] waits),
+//! nothing is acknowledged ([`Audit::durable`] waits), no job is started. A job whose calls were sent already is held
+//! in memory until there is room, so that its effects are neither lost nor done twice.
 //!
 //! The members that every fact of a job repeats (its action, the hash of its payload) are given once, when the job
 //! [begins](Audit::begin). Afterwards a caller gives only the job's id.
@@ -68,7 +68,7 @@ mod writer;
 
 /// The result of an effect that was found, and whose intent an earlier run of the job wrote.
 const FOUND: &str = "found";
-/// Longest wait of a stopping process for its last facts.
+/// Maximum wait of a stopping process for its last facts.
 const CLOSING: Duration = Duration::from_secs(5);
 
 /// The audit of a process. Clones share it.
@@ -95,7 +95,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct AuditState {
-    /// `None` where no audit is kept.
+    /// `None` if no audit is kept.
     chain: Option<Chain>,
     /// Lines that are not written yet, in their order.
     waiting: Vec<Line>,
@@ -156,8 +156,8 @@ impl Audit {
         JobAudit::new(self.clone(), key, subject)
     }
 
-    /// Writes the intent to change something outside for `jobs` (none: on the process's own behalf), and waits until it is in
-    /// the file. [`Unwritten`] where `stop` is cancelled first: then the change must not be made.
+    /// Writes the intent to change something outside for `jobs` (none: on the process's own behalf), and waits until it
+    /// is in the file. [`Unwritten`] if `stop` is cancelled first: then the change must not be made.
     ///
     /// `detail` holds no payloads and no secrets.
     pub async fn intend(
@@ -180,12 +180,12 @@ impl Audit {
         Intent::new(self.clone(), facts)
     }
 
-    /// Appends how a job ended, and returns the name of the line. `None` where no audit is kept.
+    /// Appends how a job ended, and returns the name of the line. `None` if no audit is kept.
     pub fn outcome(&self, about: &AuditSubject, detail: &Detail) -> Option<AuditReference> {
         self.fact(about, Fact::Outcome, detail)
     }
 
-    /// Appends a fact that is about no job that runs here. `None` where no audit is kept.
+    /// Appends a fact that is about no job that runs here. `None` if no audit is kept.
     pub fn fact(&self, about: &AuditSubject, fact: Fact, detail: &Detail) -> Option<AuditReference> {
         let time = self.shared.clock.now();
         let mut state = self.shared.state();
@@ -323,7 +323,7 @@ impl AuditState {
         Some(stamp)
     }
 
-    /// The subjects of facts for `jobs`: the kind itself, where there is none.
+    /// The subjects of facts for `jobs`: the kind itself, if there is none.
     fn subjects(&self, kind: Kind, jobs: &[JobId]) -> Vec<Arc<SubjectState>> {
         let stranger = |job| {
             let about = AuditSubject {

@@ -1,5 +1,5 @@
-//! The lock of the one process that writes a chain: a lock of the operating system, released when the process ends, however
-//! that happens.
+//! The lock of the one process that writes a chain: a lock of the operating system, released when the process ends,
+//! however that happens.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -19,7 +19,7 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock in the file at `path`; `None` where another process has it.
+    /// Takes the lock in the file at `path`; `None` if another process has it.
     pub(crate) fn take(path: &Path) -> io::Result<Option<Self>> {
         loop {
             let file = file::open(path, File::options().create(true).truncate(false).write(true), file::PRIVATE)?;

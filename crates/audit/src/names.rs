@@ -35,7 +35,7 @@ impl FileSeries {
         if number == 1 { self.first.clone() } else { self.named(&format!(".{number:04}")) }
     }
 
-    /// The number of the last part that exists; 1 where there is none.
+    /// The number of the last part that exists; 1 if there is none.
     pub(crate) fn last_part(&self) -> io::Result<u32> {
         let mut last = 1;
         for entry in fs::read_dir(self.folder())? {
@@ -49,7 +49,7 @@ impl FileSeries {
         self.first.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
-    /// Which part `path` is, where it is one.
+    /// Which part `path` is, if it is one.
     fn number(&self, path: &Path) -> Option<u32> {
         let name = path.file_name()?.to_str()?;
         let (stem, extension) = self.split();

@@ -74,7 +74,7 @@ impl OpenedAudit {
 }
 
 impl AuditOptions {
-    /// Opens the target; `default` is the file where none is named.
+    /// Opens the target; `default` is the file if none is named.
     pub fn open(&self, default: &str, clock: &SharedClock) -> Result<OpenedAudit, ConfigError> {
         let process = process(clock);
         let (log, end) = match self.place(default, &process) {
@@ -89,7 +89,7 @@ impl AuditOptions {
         Ok(OpenedAudit { process, audit, writer: Some(writer) })
     }
 
-    /// Returns true where facts go to standard output.
+    /// Returns true if facts go to standard output.
     pub fn uses_stdout(&self) -> bool {
         self.place("", "") == AuditPlace::Stdout
     }

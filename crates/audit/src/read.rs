@@ -36,7 +36,7 @@ impl AuditRecord {
 pub struct DamagedLine {
     /// The reason.
     pub why: &'static str,
-    /// Hashes that it may have had: the one it states, the one of its content; empty where none is known.
+    /// Hashes that it may have had: the one it states, the one of its content; empty if none is known.
     pub hashes: Vec<String>,
 }
 

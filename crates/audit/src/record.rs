@@ -43,7 +43,7 @@ impl Detail {
         self
     }
 
-    /// Adds a member where there is a value.
+    /// Adds a member if there is a value.
     #[must_use]
     pub fn with_some(self, name: &'static str, value: Option<impl Into<Value>>) -> Self {
         match value {
@@ -64,7 +64,7 @@ pub struct AuditSubject {
     pub worker: &'static str,
     /// The worker's name for what it does.
     pub action: &'static str,
-    /// See [`payload_sha256`]; `None` where the payload cannot be read.
+    /// See [`payload_sha256`]; `None` if the payload cannot be read.
     pub payload_sha256: Option<String>,
 }
 
@@ -76,7 +76,7 @@ pub fn payload_sha256(payload: &Value) -> String {
 /// The end of a chain: the line that the next one follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainLink {
-    /// Its `seq`; 0 where there is none.
+    /// Its `seq`; 0 if there is none.
     pub seq: u64,
     /// Its `hash`, or [`NO_HASH`].
     pub hash: String,

@@ -12,7 +12,7 @@ use genfleet_job::{JobId, Kind};
 #[derive(Debug)]
 pub(super) struct SubjectState {
     pub(super) about: AuditSubject,
-    /// Number of its last fact; 0 where there is none.
+    /// Number of its last fact; 0 if there is none.
     last: AtomicU64,
     /// A call that changes something was sent.
     sent: AtomicBool,
@@ -41,12 +41,12 @@ impl SubjectState {
         Self { about, last: AtomicU64::new(0), sent: AtomicBool::new(false) }
     }
 
-    /// Notes that its fact `seq` was appended.
+    /// Records that its fact `seq` was appended.
     pub(super) fn appended(&self, seq: u64) {
         self.last.fetch_max(seq, Ordering::Relaxed);
     }
 
-    /// Notes that a call was sent that changes something.
+    /// Records that a call was sent that changes something.
     pub(super) fn sent(&self) {
         self.sent.store(true, Ordering::Relaxed);
     }

@@ -55,7 +55,7 @@ impl ChainTail {
         tail
     }
 
-    /// Whether the file was written by another program and must not be changed.
+    /// Returns true if the file was written by another program and must not be changed.
     pub(crate) fn is_foreign(&self) -> bool {
         let length = self.torn.len().min(BEGINNING.len());
         let is_audit = self.torn[..length] == BEGINNING[..length] || self.torn.iter().all(|byte| *byte == 0);

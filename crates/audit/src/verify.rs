@@ -1,5 +1,6 @@
-//! Verification of audit files: finds every line that was changed, is missing or is out of order. With events it also finds
-//! lines that were removed at the end, which the files alone cannot show. Files of several chains may be given, in any order.
+//! Verification of audit files: finds every line that was changed, is missing or is out of order. With events it also
+//! finds lines that were removed at the end, which the files alone cannot show. Files of several chains may be given,
+//! in any order.
 //!
 //! The memory is bounded by the numbers of files, problems and events.
 
@@ -139,8 +140,8 @@ fn ordered(files: &[PathBuf]) -> io::Result<Vec<(PathBuf, Option<AuditRecord>)>>
     Ok(by_first.into_iter().map(|((_, path), first)| (path, first)).collect())
 }
 
-/// Finds the chain that a file continues: the one whose last line is named by the file's first line. If there is none, a
-/// chain with the same name or of the same process; else the only chain, if it ends before the file begins.
+/// Finds the chain that a file continues: the one whose last line is named by the file's first line. If there is none,
+/// a chain with the same name or of the same process; else the only chain, if it ends before the file begins.
 fn walk_of(walks: &mut Vec<ChainWalk>, path: &Path, first: Option<&AuditRecord>) -> usize {
     let stem = names::stem(path);
     let begins = first.is_some_and(|first| first.prev_hash == NO_HASH);

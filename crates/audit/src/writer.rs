@@ -1,12 +1,12 @@
-//! The two tasks of the audit: one writes waiting lines, many at once; the other syncs written lines as soon as they have to
-//! be durable. Neither waits for the other, so that an intent can be written during a sync.
+//! The two tasks of the audit: one writes waiting lines, many at once; the other syncs written lines as soon as they
+//! have to be durable. Neither waits for the other, so that an intent can be written during a sync.
 //!
-//! A thread does the writing. It stays for a moment ([`LINGER`]) when no lines wait: while many jobs run, it receives their
-//! lines without a change of threads for each of them.
+//! A thread does the writing. It stays for a moment ([`LINGER`]) when no lines wait: while many jobs run, it receives
+//! their lines without a change of threads for each of them.
 //!
-//! Lines that cannot be written stay in order and are written again every [`RETRY`]. A write or a sync that hangs (a pipe
-//! without a reader, a faulty disk) blocks the audit until it ends. A sync that fails ends both tasks, and with them the
-//! process, because it is unknown what is on the disk.
+//! Lines that cannot be written stay in order and are written again every [`RETRY`]. A write or a sync that hangs (a
+//! pipe without a reader, a faulty disk) blocks the audit until it ends. A sync that fails ends both tasks, and with
+//! them the process, because it is unknown what is on the disk.
 
 use std::{
     io,
@@ -67,7 +67,7 @@ impl AuditCondition {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mark {
     pub(super) written: u64,
-    /// Hash of the last line; empty where this process wrote none.
+    /// Hash of the last line; empty if this process wrote none.
     hash: String,
     file: Option<SyncHandle>,
 }
@@ -162,7 +162,7 @@ async fn anchor(shared: Arc<Shared>) {
 }
 
 impl Shared {
-    /// Logs the end of what was written here, where anything was.
+    /// Logs the end of what was written here, if anything was.
     pub(super) fn log_last_anchor(&self) {
         let mark = self.written.borrow().clone();
         if !mark.hash.is_empty() && *self.synced.borrow() >= mark.written {
@@ -202,7 +202,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Takes all lines that wait; none where none has come after a moment.
+    /// Takes all lines that wait; none if none has come after a moment.
     fn take_lines(&self) -> Vec<Line> {
         let mut state = self.state();
         if state.waiting.is_empty() {

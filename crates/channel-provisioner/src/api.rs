@@ -65,7 +65,7 @@ impl<'a> GenesysChannels<'a> {
         Self { job }
     }
 
-    /// Whether this routing queue exists.
+    /// Returns true if this routing queue exists.
     pub(crate) async fn has_queue(&self, id: &str) -> Result<bool, JobError> {
         let request = ApiRequest::get(QUEUE).at(format!("/api/v2/routing/queues/{id}")).about("id", id);
         let request = request.expect(&[200, 404]);
@@ -76,7 +76,7 @@ impl<'a> GenesysChannels<'a> {
         Ok(answer.status == 200)
     }
 
-    /// The channel with this id, where it can be seen.
+    /// The channel with this id, if it can be seen.
     pub(crate) async fn find(&self, id: Uuid) -> Result<Option<ChannelAnswer>, JobError> {
         let request = ApiRequest::get(CHANNEL).at(format!("{CHANNELS}/{id}")).expect(&[200, 404]);
         let answer = self.job.send(request).await?;

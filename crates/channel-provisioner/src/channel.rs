@@ -16,9 +16,9 @@ use crate::{
     payload::{Payload, Security},
 };
 
-/// Sessions of a channel whose job names no number, where so many are allowed.
+/// Sessions of a channel whose job names no number, if so many are allowed.
 const DEFAULT_SESSIONS: u32 = 150;
-/// Compared with a channel that was there, where it shows them. Further members the platform may have filled up.
+/// Compared with a channel that was there, if it shows them. Further members the platform may have filled up.
 const COMPARED: [&str; 5] = ["/name", "/queueId", "/routingEmail", "/maxConcurrentSessions", "/enabled"];
 /// The same of its protection.
 const PROTECTION: [&str; 4] =
@@ -58,12 +58,12 @@ pub struct ChannelReport {
     pub status: u16,
     /// What protects the page.
     pub security_profile: SecurityProfile,
-    /// Whether it was there already.
+    /// True if it was there already.
     pub adopted: bool,
     /// What somebody should know about it.
     pub warnings: Vec<String>,
-    /// SHA-256 over the canonical JSON of what was sent; of an adopted channel, of what this job sends for it: where that
-    /// is not what is there, a warning says in what it differs.
+    /// SHA-256 over the canonical JSON of what was sent; of an adopted channel, of what this job sends for it: where
+    /// that is not what is there, a warning says in what it differs.
     pub compliance_hash: String,
 }
 
@@ -71,7 +71,7 @@ pub struct ChannelReport {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecurityProfile {
-    /// Whether there is a policy: always, but in an adopted channel that shows none.
+    /// True if there is a policy: always, but in an adopted channel that shows none.
     pub csp_enforced: bool,
     /// Always, but in an adopted channel that shows otherwise.
     pub xss_prevention: bool,

@@ -16,7 +16,7 @@ pub(crate) const LONGEST: usize = 8192;
 pub(crate) const DIRECTIVES: [&str; 6] =
     ["default-src", "script-src", "style-src", "img-src", "connect-src", "frame-ancestors"];
 
-/// What is sent where no entry is given.
+/// What is sent if no entry is given.
 pub(crate) const DEFAULT: [&str; 6] = [
     "default-src https:",
     "script-src https: 'self'",
@@ -61,7 +61,7 @@ pub(crate) fn name(entry: &str) -> Option<String> {
     DIRECTIVES.contains(&name.as_str()).then_some(name)
 }
 
-/// The entry split into name and sources, where it is one directive of ours.
+/// The entry split into name and sources, if it is one directive of ours.
 fn single(entry: &str) -> Result<Directive, String> {
     if entry.len() > LONGEST {
         return Err(format!("a directive has at most {LONGEST} characters"));

@@ -136,8 +136,8 @@ impl ChannelProvisioner {
     }
 }
 
-/// Whether an earlier life of the job may have taken the last licence itself: its channel is then given the time to
-/// be seen, in the queue.
+/// Returns true if an earlier life of the job may have taken the last licence itself: its channel is then given the
+/// time to be seen, in the queue.
 fn may_be_there(job: &JobContext, state: &State) -> bool {
     let has_just_waited = state.waited && !job.was_redelivered();
     job.may_have_run_before() && !has_just_waited

@@ -1,4 +1,4 @@
-//! Creating a channel where a licence is left for it. One at a time in the process, and one process of the fleet at a
+//! Creating a channel if a licence is left for it. One at a time in the process, and one process of the fleet at a
 //! time (SPEC 6.1), so that no two jobs take the last licence.
 //!
 //! Reads lag writes: what was ordered a moment ago may be missing in the count. What this process ordered it remembers,
@@ -29,7 +29,7 @@ pub(crate) struct Licences {
 pub(crate) struct Taken {
     /// How many channels there were.
     pub count: Count,
-    /// How the order went; `None` where no licence was left for it.
+    /// How the order went; `None` if no licence was left for it.
     pub ordered: Option<Ordered>,
 }
 
@@ -50,7 +50,7 @@ impl Licences {
         self.limit
     }
 
-    /// Orders `channel` where a licence is left. Waits for its turn, unless the job is stopped.
+    /// Orders `channel` if a licence is left. Waits for its turn, unless the job is stopped.
     pub(crate) async fn take(&self, job: &JobContext, channel: &Channel) -> Result<Taken, JobError> {
         let api = GenesysChannels::new(job);
         let mut recent = tokio::select! {
@@ -65,7 +65,7 @@ impl Licences {
         Ok(Taken { count, ordered: Some(recent.order(api, channel).await) })
     }
 
-    /// The count, once more where what was ordered a moment ago decides whether a licence is left. Too many are too many,
+    /// The count, once more if what was ordered a moment ago decides whether a licence is left. Too many are too many,
     /// whatever is not shown.
     async fn count(&self, job: &JobContext, api: GenesysChannels<'_>, recent: &mut Recent) -> Result<Count, JobError> {
         let mut count = api.count().await?;

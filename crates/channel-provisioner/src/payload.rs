@@ -44,7 +44,7 @@ pub struct Payload {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Security {
-    /// Directives of a Content Security Policy, one an entry; where there is none, https only.
+    /// Directives of a Content Security Policy, one an entry; if there is none, https only.
     #[schemars(length(max = 10_000))]
     pub csp_headers: Option<Vec<String>>,
     /// True, which is also the default: false is refused.

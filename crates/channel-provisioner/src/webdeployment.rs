@@ -1,9 +1,9 @@
 //! Works `webdeployment.provision` jobs, each of which publishes one web messaging deployment on the real platform
 //! (SPEC 3.7).
 //!
-//! [`WebDeploymentProvisioner`] is the handler. What upstream sends is in [`payload`], what is made of it in [`plan`], what
-//! the answers of the API mean in [`survey`], what travels with a job in [`state`], the way from one to the other in
-//! [`steps`]; the remote calls are in [`api`] and [`edge`].
+//! [`WebDeploymentProvisioner`] is the handler. What upstream sends is in [`payload`], what is made of it in [`plan`],
+//! what the answers of the API mean in [`survey`], what travels with a job in [`state`], the way from one to the other
+//! in [`steps`]; the remote calls are in [`api`] and [`edge`].
 
 use std::time::Duration;
 
@@ -127,7 +127,7 @@ impl JobHandler for WebDeploymentProvisioner {
 }
 
 impl WebDeploymentProvisioner {
-    /// The right to work on the job's name, and on its deployment where that is known.
+    /// The right to work on the job's name, and on its deployment if that is known.
     #[expect(clippy::result_large_err, reason = "once per attempt")]
     fn turns(&self, job: &JobContext, plan: &Plan, state: &WebDeploymentState) -> Result<Vec<Turn<Wanted>>, JobError> {
         let has_begun = *state != WebDeploymentState::default();

@@ -1,8 +1,8 @@
-//! The contract for upstream systems: JSON Schemas of jobs, reports and events, and an `AsyncAPI` document, generated from the
-//! types that workers read and write and from what each worker adds ([`ContractTerms`]).
+//! The contract for upstream systems: JSON Schemas of jobs, reports and events, and an `AsyncAPI` document, generated
+//! from the types that workers read and write and from what each worker adds ([`ContractTerms`]).
 //!
-//! Does not validate jobs: that is `worker::validate_job`. The schemas state as many of its rules as JSON Schema can; a job that
-//! a schema refuses is invalid, and the rules beyond the schemas are listed ([`UnstatedRule`]) and published.
+//! Does not validate jobs: that is `worker::validate_job`. The schemas state as many of its rules as JSON Schema can; a
+//! job that a schema refuses is invalid, and the rules beyond the schemas are listed ([`UnstatedRule`]) and published.
 
 use std::iter;
 
@@ -107,7 +107,8 @@ fn headed(name: &str, title: &str, mut schema: Value) -> Value {
     Value::Object(head)
 }
 
-/// Merges `over` into `base`: objects member by member, lists by appending, all else by replacing; `null` changes nothing.
+/// Merges `over` into `base`: objects member by member, lists by appending, all else by replacing; `null` changes
+/// nothing.
 fn merge(base: &mut Value, over: &Value) {
     match (base, over) {
         (_, Value::Null) => {}

@@ -16,7 +16,7 @@ const MESSAGE_REMEMBERED: usize = 2000;
 pub struct Failure {
     code: String,
     message: String,
-    /// Whether it was so from the first, and not only since the attempts are used up.
+    /// True if it was so from the first, and not only since the attempts are used up.
     permanent: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
@@ -42,7 +42,8 @@ impl From<&JobError> for Failure {
 }
 
 impl Failure {
-    /// Makes the error again. `codes` are those with which the job can fail: a metric label has to be one of a closed set.
+    /// Makes the error again. `codes` are those with which the job can fail: a metric label has to be one of a closed
+    /// set.
     pub fn into_error(self, codes: &[&'static str]) -> JobError {
         let class = if self.permanent { ErrorClass::Permanent } else { ErrorClass::Transient };
         let code = codes.iter().find(|known| **known == self.code).copied().unwrap_or("unexpected_response");

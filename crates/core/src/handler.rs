@@ -64,8 +64,8 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
         Rights { scopes: Self::SCOPES, permissions: Self::PERMISSIONS }
     }
 
-    /// Says why jobs of this kind are not worked with these settings, and what to set: for a kind that needs something that
-    /// has no default. `None`, the default, if they are worked.
+    /// Says why jobs of this kind are not worked with these settings, and what to set: for a kind that needs something
+    /// that has no default. `None`, the default, if they are worked.
     fn not_worked(_options: &Self::Options) -> Option<String> {
         None
     }
@@ -75,8 +75,8 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
         Ok(())
     }
 
-    /// Returns whether jobs of this kind call Genesys Cloud with these settings: the default. A process none of whose kinds
-    /// does needs no credentials for it.
+    /// Returns whether jobs of this kind call Genesys Cloud with these settings: the default. A process none of whose
+    /// kinds does needs no credentials for it.
     fn calls_genesys(_options: &Self::Options) -> bool {
         true
     }
@@ -241,8 +241,9 @@ impl JobContext {
         &self.id
     }
 
-    /// The marker of this job, for the free text (`description`, `notes`) of what it creates, where the platform takes no id
-    /// of the client's choice: whoever runs the job again finds its own object by it. Another payload has another marker.
+    /// The marker of this job, for the free text (`description`, `notes`) of what it creates, if the platform takes no
+    /// id of the client's choice: whoever runs the job again finds its own object by it. Another payload has another
+    /// marker.
     pub fn marker(&self) -> String {
         let id = derived_id(&format!("marker:{}:{}", self.id, self.payload_sha256)).simple().to_string();
         format!("[genfleet:{}]", id.get(..16).unwrap_or(&id))
@@ -296,8 +297,8 @@ impl JobContext {
         self.delivery_count > 0
     }
 
-    /// Time from which reads show everything that another process wrote before this one took over, for a kind that only one process
-    /// at a time works. What must not be created twice waits for it.
+    /// Time from which reads show everything that another process wrote before this one took over, for a kind that only
+    /// one process at a time works. What must not be created twice waits for it.
     pub fn reads_settled_at(&self) -> Option<Instant> {
         self.reads_settled_at
     }
@@ -334,7 +335,8 @@ impl JobContext {
         result
     }
 
-    /// Sends one request for this job. Waits until it is admitted (token, pauses, budget); retries briefly what is safe to repeat.
+    /// Sends one request for this job. Waits until it is admitted (token, pauses, budget); retries briefly what is safe
+    /// to repeat.
     pub async fn send(&self, request: ApiRequest) -> Result<ApiAnswer, ApiError> {
         let result = self.genesys.send(request, &self.caller()).await;
         self.count_requests(match &result {
@@ -345,30 +347,30 @@ impl JobContext {
     }
 
     /// Records in the audit that this job is about to change something by other means than [`send`](Self::send), and
-    /// waits until the record is written. Call [`Intent::sent`] right before the change and [`Intent::effect`] after it.
-    /// `detail` describes the change without payloads and secrets.
+    /// waits until the record is written. Call [`Intent::sent`] right before the change and [`Intent::effect`] after
+    /// it. `detail` describes the change without payloads and secrets.
     pub async fn intend(&self, detail: &Detail) -> Result<Intent, JobError> {
         let jobs = std::slice::from_ref(&self.id);
         let intended = self.genesys.audit().intend(self.kind, jobs, detail, &self.stop).await;
         intended.map_err(|Unwritten| JobError::interrupted())
     }
 
-    /// Records in the audit that a change which an earlier attempt intended is already made, so that nothing is sent for
-    /// it. `detail` describes the change without payloads and secrets.
+    /// Records in the audit that a change which an earlier attempt intended is already made, so that nothing is sent
+    /// for it. `detail` describes the change without payloads and secrets.
     pub fn found(&self, detail: &Detail) {
         self.genesys.audit().found(self.kind, &self.id, detail);
     }
 
-    /// Notes how far this attempt came, in case the handler does not return (it panics or is given up): the next attempt
-    /// continues from `state`; if there is none, `details` go into the event's `error`.
+    /// Notes how far this attempt came, in case the handler does not return (it panics or is given up): the next
+    /// attempt continues from `state`; if there is none, `details` go into the event's `error`.
     pub fn reached(&self, state: &impl Serialize, details: Map<String, Value>) {
         let mut record = self.record();
         record.state = serde_json::to_value(state).ok();
         record.details = details;
     }
 
-    /// Keeps `permit` until the result of this attempt is recorded in the queue or its delivery is lost. That bounds what
-    /// a crash could repeat by the number of permits.
+    /// Keeps `permit` until the result of this attempt is recorded in the queue or its delivery is lost. That bounds
+    /// what a crash could repeat by the number of permits.
     pub fn keep_until_recorded(&self, permit: OwnedSemaphorePermit) {
         self.record().permits.push(permit);
     }

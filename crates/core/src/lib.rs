@@ -7,8 +7,8 @@
 //! - [`contract`]: examples, rules and error codes that the worker publishes;
 //! - [`worker::main`]: the `main` of a worker's binary.
 //!
-//! The rest is for the tool and for processes: [`membership`] in the fleet, [`webhook`] deliveries, the [`admin`] port, and the
-//! crates below. `examples/minimal_worker.rs` is a complete worker.
+//! The rest is for the tool and for processes: [`membership`] in the fleet, [`webhook`] deliveries, the [`admin`] port,
+//! and the crates below. `examples/minimal_worker.rs` is a complete worker.
 
 pub use genfleet_audit as audit;
 pub use genfleet_genesys as genesys;

@@ -1,15 +1,16 @@
-//! Membership in the fleet: all processes with the same OAuth client share its limit (SPEC 6.4). Each sends a heartbeat with
-//! its status every second, and at once on important changes; each computes its own share of the client's limit from them.
+//! Membership in the fleet: all processes with the same OAuth client share its limit (SPEC 6.4). Each sends a heartbeat
+//! with its status every second, and at once on important changes; each computes its own share of the client's limit
+//! from them.
 //!
 //! ```text
 //! Membership ─ apply_share    share of the limit → genesys, gauges; every quarter of a second
 //!            └ hold_sessions  one session after another: on RabbitMQ heartbeats, on the embedded queue a status file
 //! ```
 //!
-//! [`message`] and [`status`] define what is sent, [`authenticate`] what of it is accepted ([`signature`]: by whom it is sent;
-//! [`replay`]: when), [`members`] who is alive and what each may send, [`shares`] how a limit is divided. Nothing here disturbs
-//! the work: a session that is lost, or panics, is built again, and meanwhile the rule of [`members`] for silence holds. Does
-//! not count requests: that is [`genfleet_genesys::Budget`].
+//! [`message`] and [`status`] define what is sent, [`authenticate`] what of it is accepted ([`signature`]: by whom it
+//! is sent; [`replay`]: when), [`members`] who is alive and what each may send, [`shares`] how a limit is divided.
+//! Nothing here disturbs the work: a session that is lost, or panics, is built again, and meanwhile the rule of
+//! [`members`] for silence holds. Does not count requests: that is [`genfleet_genesys::Budget`].
 
 use std::{
     fmt,

@@ -9,8 +9,8 @@ use crate::error_code::ErrorCode;
 pub struct ContractTerms {
     /// Valid jobs, the simplest first.
     pub examples: Vec<Value>,
-    /// A payload for `genfleet load`: valid, and another one for each job once `{number}`, `{run}`, `{uuid}` and `{net}` in its
-    /// texts are filled in.
+    /// A payload for `genfleet load`: valid, and another one for each job once `{number}`, `{run}`, `{uuid}` and
+    /// `{net}` in its texts are filled in.
     pub load: Value,
     /// The worker's own rules that JSON Schema can state: merged into the payload's schema, member by member.
     pub rules: Value,

@@ -1,6 +1,6 @@
 //! One job at a time for each of some things, such as an organisation or a name, in this process: the others come again
-//! later and hold no slot. A job that has begun goes before all others, so that what is begun ends. Of the others, one that
-//! was turned away several times goes before those that come after it, so that none waits for ever.
+//! later and hold no slot. A job that has begun goes before all others, so that what is begun ends. Of the others, one
+//! that was turned away several times goes before those that come after it, so that none waits for ever.
 
 use std::{
     collections::HashMap,
@@ -66,8 +66,8 @@ pub struct Turn<K: Hash + Eq> {
 }
 
 impl<K: Hash + Eq + Clone> Turns<K> {
-    /// Gives `job` the right to work for `key`; `None` while another job has it. `has_begun`: an earlier attempt of it, here
-    /// or in another process, came so far that it has something to go on from.
+    /// Gives `job` the right to work for `key`; `None` while another job has it. `has_begun`: an earlier attempt of it,
+    /// here or in another process, came so far that it has something to go on from.
     pub fn enter(&self, key: &K, job: &JobId, has_begun: bool) -> Option<Turn<K>> {
         let mut all = self.lock();
         let is_free = all.holders.get(key).is_none_or(|holder| holder.lets_in(job));
@@ -88,7 +88,7 @@ impl<K> Turns<K> {
 }
 
 impl<K: Hash + Eq + Clone> All<K> {
-    /// Whether no other job was turned away so much more often that it goes first.
+    /// Returns true if no other job was turned away so much more often that it goes first.
     fn is_next(&self, key: &K, job: &JobId) -> bool {
         let now = Instant::now();
         let Some(waiting) = self.waiting.get(key) else { return true };

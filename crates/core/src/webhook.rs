@@ -5,8 +5,8 @@
 //!                      └ delivery (a JobHandler like the others): hosts → signature → post, through the address_guard
 //! ```
 //!
-//! [`Webhooks`] holds the settings of one process. Retries, dead letters and draining are the engine's. Genesys Cloud takes no
-//! part in deliveries.
+//! [`Webhooks`] holds the settings of one process. Retries, dead letters and draining are the engine's. Genesys Cloud
+//! takes no part in deliveries.
 
 use std::sync::Arc;
 
@@ -87,7 +87,8 @@ impl Webhooks {
         &self.rules
     }
 
-    /// The receivers of the end of a job of `kind` (`unknown` if it could not be read) that names the webhook `own`; each once.
+    /// The receivers of the end of a job of `kind` (`unknown` if it could not be read) that names the webhook `own`;
+    /// each once.
     pub fn receivers(&self, kind: &str, own: Option<&str>) -> Vec<Receiver> {
         if kind == Kind::WebhookDeliver.as_str() {
             return Vec::new();

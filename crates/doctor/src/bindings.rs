@@ -1,5 +1,5 @@
-//! The bindings between exchanges and queues, which AMQP cannot read. If one is missing, jobs, delayed jobs or dead letters
-//! go to `genfleet.unrouted`, or are dropped.
+//! The bindings between exchanges and queues, which AMQP cannot read. If one is missing, jobs, delayed jobs or dead
+//! letters go to `genfleet.unrouted`, or are dropped.
 
 use std::collections::HashSet;
 

@@ -1,5 +1,5 @@
-//! Whether this machine's clock agrees with others: `notBefore` and `deadline` are times of day, and receivers of webhooks
-//! refuse deliveries that are minutes old.
+//! Whether this machine's clock agrees with others: `notBefore` and `deadline` are times of day, and receivers of
+//! webhooks refuse deliveries that are minutes old.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The broker's consumer timeout: how long a job may stay unacknowledged before the broker redelivers it. If it is shorter
-//! than the time of three attempts, the broker takes slow jobs away from healthy workers.
+//! The broker's consumer timeout: how long a job may stay unacknowledged before the broker redelivers it. If it is
+//! shorter than the time of three attempts, the broker takes slow jobs away from healthy workers.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! The delay queues: whether they pass their messages on, and how long a delay can become when a node of the broker fails.
+//! The delay queues: whether they pass their messages on, and how long a delay can become when a node of the broker
+//! fails.
 
 use genfleet_core::queue::topology::delay_step;
 

@@ -1,5 +1,5 @@
-//! The topology's exchanges as the management API reports them, for users who may not compare them over AMQP: their types
-//! and their alternate exchanges.
+//! The topology's exchanges as the management API reports them, for users who may not compare them over AMQP: their
+//! types and their alternate exchanges.
 
 use genfleet_core::queue::topology::{Exchange, Topology};
 use serde::Deserialize;

@@ -1,5 +1,5 @@
-//! Exchanges that an earlier version declared. They work, but have a weakness that a declaration cannot remove; an operator
-//! can.
+//! Exchanges that an earlier version declared. They work, but have a weakness that a declaration cannot remove; an
+//! operator can.
 
 use genfleet_core::queue::{
     rabbit::RabbitSettings,

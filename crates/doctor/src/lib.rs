@@ -1,7 +1,7 @@
 //! Checks whether a worker with the given settings could work on this machine, and says what to do if it could not.
 //!
-//! There is one module for each subject; each returns [`Finding`]s. The checks only read: they declare nothing, leave no file
-//! and take no job. They request one token, as a worker would.
+//! There is one module for each subject; each returns [`Finding`]s. The checks only read: they declare nothing, leave
+//! no file and take no job. They request one token, as a worker would.
 
 use genfleet_core::audit::default_file;
 

@@ -1,4 +1,5 @@
-//! The broker's management API, for what AMQP does not show. Only reads. The module for each subject judges the answers.
+//! The broker's management API, for what AMQP does not show. Only reads. The module for each subject judges the
+//! answers.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,7 @@ struct Management {
     user: String,
     password: SecretString,
     virtual_host: String,
-    /// Whether the address was derived from the queue's, because none is configured.
+    /// True if the address was derived from the queue's, because none is configured.
     guessed: bool,
 }
 
@@ -163,7 +164,7 @@ impl BrokerReport {
         Some(exchanges::former(wanted, self.exchanges.as_ref().ok()?))
     }
 
-    /// Whether a policy gives `exchange` an alternate exchange.
+    /// Returns true if a policy gives `exchange` an alternate exchange.
     pub(crate) fn has_alternate(&self, exchange: &str) -> bool {
         let policies = self.policies.as_deref().unwrap_or_default();
         policies::of_exchange(policies, exchange, ALTERNATE_EXCHANGE).is_some()

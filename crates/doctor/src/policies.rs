@@ -1,6 +1,6 @@
-//! Policies and operator policies that apply to genfleet's queues and would weaken them. [`weakening`] says what each key
-//! does to each sort of queue. The broker applies one policy and one operator policy to a queue: of those that match, the
-//! one with the highest priority.
+//! Policies and operator policies that apply to genfleet's queues and would weaken them. [`weakening`] says what each
+//! key does to each sort of queue. The broker applies one policy and one operator policy to a queue: of those that
+//! match, the one with the highest priority.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ fn everything() -> String {
     "all".to_owned()
 }
 
-/// Whether users or operators set a policy.
+/// True if users or operators set a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Author {
     User,

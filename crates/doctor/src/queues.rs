@@ -1,5 +1,5 @@
-//! The topology's queues as the management API reports them: their arguments, for users who may not compare them over AMQP,
-//! and their replicas.
+//! The topology's queues as the management API reports them: their arguments, for users who may not compare them over
+//! AMQP, and their replicas.
 
 use std::collections::{BTreeSet, HashMap};
 

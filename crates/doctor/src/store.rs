@@ -1,4 +1,5 @@
-//! The file of the embedded queue: whether it is a valid store, whether a process uses it, and whether there is disk space.
+//! The file of the embedded queue: whether it is a valid store, whether a process uses it, and whether there is disk
+//! space.
 
 use std::path::Path;
 

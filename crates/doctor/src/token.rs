@@ -1,5 +1,5 @@
-//! Judges the answers of the token endpoint and the API: wrong client, wrong region, too many tokens, or a problem in the
-//! network. Pure functions.
+//! Judges the answers of the token endpoint and the API: wrong client, wrong region, too many tokens, or a problem in
+//! the network. Pure functions.
 
 use genfleet_core::genesys::{RateLimitHeaders, TokenCheckOutcome, TransportFailure};
 

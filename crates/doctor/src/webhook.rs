@@ -1,5 +1,5 @@
-//! Webhooks: whether deliveries can be signed, whether the configured ones can be delivered, and whether their receivers
-//! answer. Receivers get a HEAD request for `/`, and no event.
+//! Webhooks: whether deliveries can be signed, whether the configured ones can be delivered, and whether their
+//! receivers answer. Receivers get a HEAD request for `/`, and no event.
 
 use genfleet_core::webhook::{
     Receiver, SECRET_VARIABLE, WebhookClient, WebhookOptions, WebhookSecrets, WebhookSendError, Webhooks,

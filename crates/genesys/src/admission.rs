@@ -1,4 +1,5 @@
-//! The vocabulary of admission: what [`crate::admission_control`] is asked, what it answers, and the outcomes that it records.
+//! The vocabulary of admission: what [`crate::admission_control`] is asked, what it answers, and the outcomes that it
+//! records.
 
 use std::{fmt, time::Duration};
 
@@ -16,7 +17,7 @@ pub enum Admission {
     Closed {
         /// Why.
         reason: ClosedReason,
-        /// When they may again, where that is known.
+        /// When they may again, if that is known.
         reopens: Option<Instant>,
         /// When one job may start as a probe.
         probe: Option<Instant>,
@@ -79,9 +80,9 @@ pub struct ActiveHold {
     pub reason: ClosedReason,
     /// The same in a sentence.
     pub why: String,
-    /// The one kind that it concerns; `None` where it concerns all.
+    /// The one kind that it concerns; `None` if it concerns all.
     pub kind: Option<Kind>,
-    /// How long it still lasts, where that is known.
+    /// How long it still lasts, if that is known.
     pub for_another: Option<Duration>,
 }
 
@@ -133,7 +134,7 @@ pub(crate) enum RequestOutcome {
 pub(crate) enum ApiSignal {
     Fine,
     Failing,
-    /// It asks for a pause, of this length where it names one, by a limit of this scope.
+    /// It asks for a pause, of this length if it names one, by a limit of this scope.
     Later(Option<Duration>, LimitScope),
 }
 

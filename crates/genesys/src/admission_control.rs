@@ -1,6 +1,6 @@
-//! Admission control: the one place where credentials, the API's pause, the circuit breaker, permissions, the token, slow
-//! start and budget decide together, in this order, whether a request may be sent. A state machine over the time, without
-//! I/O.
+//! Admission control: the one place where credentials, the API's pause, the circuit breaker, permissions, the token,
+//! slow start and budget decide together, in this order, whether a request may be sent. A state machine over the time,
+//! without I/O.
 
 use std::time::Duration;
 
@@ -374,7 +374,7 @@ impl AdmissionControl {
         format!("Genesys Cloud is not answering: {}", self.causes.describe())
     }
 
-    /// Describes the failures of requests where there are more than one or two.
+    /// Describes the failures of requests if there are more than one or two.
     pub(crate) fn describe_failures(&self, now: Instant) -> Option<String> {
         if self.breaker.is_untaken(now) {
             return None;
@@ -406,7 +406,7 @@ impl AdmissionControl {
         self.announce_change();
     }
 
-    /// Notes that no token was given for a reason that is not ours.
+    /// Records that no token was given for a reason that is not ours.
     pub(crate) fn note_refresh_failure(&mut self, now: Instant) {
         self.tokens.note_failure(now);
     }
@@ -429,7 +429,7 @@ impl AdmissionControl {
         }
     }
 
-    /// Notes why the audit cannot be written, where it cannot. Requests that only read still go.
+    /// Notes why the audit cannot be written, if it cannot. Requests that only read still go.
     pub(crate) fn set_audit_trouble(&mut self, trouble: Option<String>) {
         if self.audit != trouble {
             self.audit = trouble;
@@ -461,7 +461,7 @@ impl AdmissionControl {
         self.announce_change();
     }
 
-    /// Judges a 403 that `job` got: returns until when the job waits; `None` where it fails.
+    /// Judges a 403 that `job` got: returns until when the job waits; `None` if it fails.
     pub(crate) fn judge_forbidden(
         &mut self,
         kind: Kind,

@@ -21,7 +21,7 @@ pub struct ApiAnswer {
     pub body: Bytes,
     /// HTTP requests sent for this call, retries included.
     pub requests: u32,
-    /// The trace context of the request that was answered, where traces are exported.
+    /// The trace context of the request that was answered, if traces are exported.
     pub trace: Option<TraceContext>,
 }
 

@@ -10,7 +10,8 @@ const LONGEST_MEMBER: usize = 2000;
 /// The members of error bodies, the platform's and OAuth's.
 const MEMBERS: [&str; 9] =
     ["message", "code", "contextId", "details", "errors", "limit", "error", "error_description", "description"];
-/// Further members of the platform's error bodies. They are kept, but do not make a body one: other objects have them, too.
+/// Further members of the platform's error bodies. They are kept, but do not make a body one: other objects have them,
+/// too.
 pub(crate) const FURTHER_MEMBERS: [&str; 4] = ["messageWithParams", "messageParams", "entityId", "entityName"];
 
 /// The author of a body, as far as it shows.

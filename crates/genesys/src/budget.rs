@@ -1,8 +1,10 @@
-//! The budget: how many requests the token may still send, and when (SPEC 4). A state machine over the time, without I/O.
+//! The budget: how many requests the token may still send, and when (SPEC 4). A state machine over the time, without
+//! I/O.
 //!
-//! The API counts requests in windows and names with each answer its count and the whole seconds that are left. The budget
-//! keeps an upper bound of that count: the last one named, plus all that the API may have counted since, that is requests
-//! in flight and those whose answer named no count. So latency, answers out of order and lost answers cost budget, never a
+//! The API counts requests in windows and names with each answer its count and the whole seconds that are left. The
+//! budget keeps an upper bound of that count: the last one named, plus all that the API may have counted since, that is
+//! requests in flight and those whose answer named no count. So latency, answers out of order and lost answers cost
+//! budget, never a
 //! 429.
 //!
 //! Beside the token's limit stands the client's, which all its tokens share: [`allotment`] keeps this process's share.
@@ -70,8 +72,8 @@ pub struct BudgetReservation {
 }
 
 impl Budget {
-    /// Allows `per_token` requests in a window of the token's, or what the API allows where that is less, and `of_client` in
-    /// any minute, with any token.
+    /// Allows `per_token` requests in a window of the token's, or what the API allows if that is less, and `of_client`
+    /// in any minute, with any token.
     pub fn new(per_token: u32, of_client: u32) -> Self {
         Self {
             configured: per_token.max(1),
@@ -151,7 +153,7 @@ impl Budget {
         }
     }
 
-    /// Notes that a request ended without an answer: the API may have counted it.
+    /// Records that a request ended without an answer: the API may have counted it.
     pub(crate) fn lost(&mut self, reservation: BudgetReservation, now: Instant) {
         if self.is_current(reservation) {
             self.expire(now);
@@ -204,7 +206,7 @@ impl Budget {
         reservation.token == self.token
     }
 
-    /// Finds the window that an answer describes; false where it is over.
+    /// Finds the window that an answer describes; false if it is over.
     fn find_window(&mut self, end: WindowEnd) -> bool {
         if let Some(current) = self.window.as_ref().and_then(|window| window.ends) {
             if end.is_before(current) {

@@ -1,5 +1,5 @@
-//! The guard of a call that changes something (SPEC 8): its intent is in the audit before its first request is sent, and
-//! its effect once the call is over, however many requests it took. A call that only reads has neither.
+//! The guard of a call that changes something (SPEC 8): its intent is in the audit before its first request is sent,
+//! and its effect once the call is over, however many requests it took. A call that only reads has neither.
 
 use tracing::warn;
 
@@ -54,8 +54,8 @@ impl<'a> ChangeGuard<'a> {
         Ok(None)
     }
 
-    /// Waits until an exclusive kind is known to be this process's. The permit is given back meanwhile, and `None` says to
-    /// ask for another.
+    /// Waits until an exclusive kind is known to be this process's. The permit is given back meanwhile, and `None` says
+    /// to ask for another.
     pub(crate) async fn confirm_lease(&self, permit: Permit) -> Result<Option<Permit>, ApiError> {
         let changes = self.request.changes();
         let Some(lease) = self.caller.lease.filter(|lease| changes && !lease.is_current()) else {

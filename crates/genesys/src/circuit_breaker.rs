@@ -89,7 +89,7 @@ impl CircuitBreaker {
         self.open.as_ref().is_some_and(untaken)
     }
 
-    /// Returns until when a request is held; `None` where it may go, also as the probe.
+    /// Returns until when a request is held; `None` if it may go, also as the probe.
     pub(crate) fn held_until(&self, now: Instant) -> Option<Instant> {
         let open = self.open.as_ref()?;
         // A probe in flight that outlives its wait is still the only one.
@@ -213,7 +213,7 @@ mod tests {
         [JobId::parse(&format!("job-{number}")).unwrap()]
     }
 
-    /// Ends `requests` of `jobs` at `now`; true where it opened.
+    /// Ends `requests` of `jobs` at `now`; true if it opened.
     fn end(breaker: &mut CircuitBreaker, requests: usize, jobs: usize, sign: HealthSign, now: Instant) -> bool {
         (0..requests)
             .any(|number| breaker.record(RequestRole::Normal, sign, &job(number % jobs), now) == BreakerChange::Opened)

@@ -28,7 +28,7 @@ pub(crate) enum StatusClass {
     Rejected,
     /// 429.
     Throttled,
-    /// 503: throttled where it says until when, else unavailable.
+    /// 503: throttled if it says until when, else unavailable.
     Overloaded,
     /// 408 and 5xx: may go better next time.
     Unavailable,

@@ -1,5 +1,5 @@
-//! The client of Genesys Cloud that all workers of a process share, and the story of one call: it waits for admission, is
-//! sent, its answer is classified, and it is sent again where that helps.
+//! The client of Genesys Cloud that all workers of a process share, and the story of one call: it waits for admission,
+//! is sent, its answer is classified, and it is sent again if that helps.
 
 use std::{
     fmt,
@@ -92,9 +92,9 @@ enum NextStep {
 }
 
 impl GenesysClient {
-    /// Makes a client for jobs of `kinds`, which need these rights, with the credentials that the environment names; where
-    /// there are no such kinds, none are needed. Sends nothing yet. Errors are of the configuration: no credentials, no usable
-    /// address, no readable CA file.
+    /// Makes a client for jobs of `kinds`, which need these rights, with the credentials that the environment names;
+    /// where there are no such kinds, none are needed. Sends nothing yet. Errors are of the configuration: no
+    /// credentials, no usable address, no readable CA file.
     pub fn new<R: Into<Rights>>(
         options: &GenesysOptions,
         kinds: Vec<(Kind, R)>,
@@ -232,7 +232,7 @@ impl GenesysClient {
     }
 
     /// Waits until a request may be sent: for the end of a pause, a token, its turn, and budget. Ends at once with
-    /// [`Held`](ErrorClass::Held) or [`Credentials`](ErrorClass::Credentials) where waiting in memory makes no sense, and
+    /// [`Held`](ErrorClass::Held) or [`Credentials`](ErrorClass::Credentials) if waiting in memory makes no sense, and
     /// with [`Interrupted`](ErrorClass::Interrupted) when `caller.stop` is cancelled.
     pub async fn permit(&self, caller: &Caller<'_>) -> Result<Permit, ApiError> {
         if let Some(permit) = self.permit_now(caller) {
@@ -269,7 +269,7 @@ impl GenesysClient {
         }
     }
 
-    /// Returns a permit where nothing has to be waited for, and nobody waits.
+    /// Returns a permit if nothing has to be waited for, and nobody waits.
     pub fn permit_now(&self, caller: &Caller<'_>) -> Option<Permit> {
         let admission = &self.shared.admission;
         let _first = admission.queue.try_lock().ok().filter(|_| !caller.stop.is_cancelled())?;
@@ -486,7 +486,7 @@ impl GenesysClient {
     }
 
     /// Judges the 403 that `job` got on `endpoint`: returns until when the job waits, since permissions are missing for
-    /// its whole kind; `None` where it fails. To be asked once per job; [`send`](Self::send) does for a request of exactly
+    /// its whole kind; `None` if it fails. To be asked once per job; [`send`](Self::send) does for a request of exactly
     /// one job, so this is for the jobs of a shared request.
     pub fn judge_forbidden(&self, kind: Kind, endpoint: &'static str, job: &JobId) -> Option<Timestamp> {
         let until = self.shared.admission.control().judge_forbidden(kind, endpoint, job, Instant::now());
@@ -528,7 +528,7 @@ impl GenesysClient {
     }
 }
 
-/// Waits before the next short retry, or gives the error back where there is none.
+/// Waits before the next short retry, or gives the error back if there is none.
 async fn wait_for_retry(call: &mut Call<'_>, error: ApiError) -> Result<(), ApiError> {
     let Some(wait) = call.retries.next_wait(&error) else { return Err(error) };
     let until = Instant::now() + wait;

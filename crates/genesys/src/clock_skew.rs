@@ -1,5 +1,5 @@
-//! The skew between this machine's clock and the API's, by the `Date` of the API's answers. Jobs expire by this machine's
-//! clock.
+//! The skew between this machine's clock and the API's, by the `Date` of the API's answers. Jobs expire by this
+//! machine's clock.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -23,8 +23,8 @@ pub struct ClockReading {
 }
 
 impl ClockReading {
-    /// Returns by how many seconds ours is ahead, below zero where it is behind. What the answer's way and the whole second
-    /// of theirs can explain counts as no difference.
+    /// Returns by how many seconds ours is ahead, below zero if it is behind. What the answer's way and the whole
+    /// second of theirs can explain counts as no difference.
     pub fn ahead(&self) -> i64 {
         let ahead = self.ours.duration_since(self.theirs).as_millis();
         let explained = i128::try_from(self.took.as_millis()).unwrap_or(i128::MAX).saturating_add(1000);
@@ -65,7 +65,7 @@ impl ClockSkew {
         }
     }
 
-    /// Returns by how many seconds ours is ahead, below zero where it is behind: the median of the last answers.
+    /// Returns by how many seconds ours is ahead, below zero if it is behind: the median of the last answers.
     pub(crate) fn ahead(&self) -> Option<i64> {
         let mut sorted: Vec<i64> = self.ahead.iter().copied().collect();
         sorted.sort_unstable();
@@ -76,7 +76,7 @@ impl ClockSkew {
         self.ahead().is_some_and(clock_is_off)
     }
 
-    /// Describes the skew where it is worth a warning.
+    /// Describes the skew if it is worth a warning.
     pub(crate) fn describe(&self) -> Option<String> {
         let ahead = self.ahead().filter(|ahead| clock_is_off(*ahead))?;
         let skew = describe_skew(ahead);

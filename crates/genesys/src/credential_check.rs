@@ -1,5 +1,5 @@
-//! The check of the credentials for the operator's tool: asks for one token and shows it to the API, as a worker would, and
-//! changes nothing in the client.
+//! The check of the credentials for the operator's tool: asks for one token and shows it to the API, as a worker would,
+//! and changes nothing in the client.
 
 use std::time::Duration;
 
@@ -40,12 +40,12 @@ pub enum TokenCheckOutcome {
         grant: TokenGrant,
         /// How long it is good.
         life: Duration,
-        /// Whether our scopes were accepted; else it was given without any.
+        /// True if our scopes were accepted; else it was given without any.
         scoped: bool,
     },
     /// It asks for a pause.
     Throttled {
-        /// The length of the pause, where it names one.
+        /// The length of the pause, if it names one.
         wait: Option<Duration>,
     },
     /// It refuses the credentials.

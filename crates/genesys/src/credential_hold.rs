@@ -17,12 +17,12 @@ impl CredentialHold {
         Self { interval, active: None }
     }
 
-    /// Begins the hold, or notes that a try failed. True where it had not begun.
+    /// Begins the hold, or notes that a try failed. True if it had not begun.
     pub(crate) fn begin(&mut self, reason: &str, now: Instant) -> bool {
         self.active.replace((reason.to_owned(), now + self.interval)).is_none()
     }
 
-    /// Ends the hold. True where there was one.
+    /// Ends the hold. True if there was one.
     pub(crate) fn end(&mut self) -> bool {
         self.active.take().is_some()
     }

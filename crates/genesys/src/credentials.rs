@@ -11,7 +11,8 @@ use genfleet_job::{
 
 const ID: &str = "GENESYS_CLIENT_ID";
 const SECRET: &str = "GENESYS_CLIENT_SECRET";
-/// Stands for the client where there is none: such processes form one fleet, whose messages anybody on the broker can sign.
+/// Stands for the client if there is none: such processes form one fleet, whose messages anybody on the broker can
+/// sign.
 const NOBODY: &str = "without Genesys Cloud";
 /// Hexadecimal digits of a fingerprint.
 const FINGERPRINT: usize = 16;
@@ -26,7 +27,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Reads those that the environment names; none where it names none.
+    /// Reads those that the environment names; none if it names none.
     pub fn of_environment() -> Result<Option<Self>, ConfigError> {
         Ok(secret(ID)?.zip(secret(SECRET)?).map(|(id, secret)| Self { id, secret }))
     }

@@ -32,7 +32,7 @@ pub struct ApiError {
     pub probed_until: Option<Timestamp>,
     /// HTTP requests sent for this call, retries included.
     pub requests: u32,
-    /// The known members of the API's error body, or the first 500 characters as `body` where it is not JSON.
+    /// The known members of the API's error body, or the first 500 characters as `body` if it is not JSON.
     pub details: Map<String, Value>,
 }
 
@@ -52,8 +52,8 @@ impl ApiError {
         }
     }
 
-    /// Returns true if the object changed since it was read: the answer to `method` was 409 and that is PUT, or 400 with a
-    /// message about a version that does not match. Read it again and send the change anew, at most
+    /// Returns true if the object changed since it was read: the answer to `method` was 409 and that is PUT, or 400
+    /// with a message about a version that does not match. Read it again and send the change anew, at most
     /// [`STALE_ROUNDS`] times in all.
     pub fn is_stale_version(&self, method: &Method) -> bool {
         let message = self.details.get("message").and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase();

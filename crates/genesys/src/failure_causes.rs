@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// Fewer failures in a row are not reported.
 const FEW: u64 = 3;
-/// Causes are outdated where nothing was sent for so long.
+/// Causes are outdated if nothing was sent for so long.
 const STALE: Duration = Duration::from_secs(10 * 60);
 /// Distinct causes; those beyond count as one.
 const DISTINCT: usize = 16;
@@ -23,7 +23,7 @@ pub(crate) struct FailureCauses {
 }
 
 impl FailureCauses {
-    /// Counts a failure. True where there are enough to report them.
+    /// Counts a failure. True if there are enough to report them.
     pub(crate) fn note(&mut self, cause: &str, now: Instant) -> bool {
         let cause: String = cause.chars().take(LONGEST).collect();
         let is_known = self.counts.len() < DISTINCT || self.counts.contains_key(&cause);
@@ -46,7 +46,7 @@ impl FailureCauses {
         described.join(", ") + &if rest > 0 { format!(" and {rest} other causes") } else { String::new() }
     }
 
-    /// Describes the causes where there are enough, and they are not outdated.
+    /// Describes the causes if there are enough, and they are not outdated.
     pub(crate) fn describe_if_relevant(&self, now: Instant) -> Option<String> {
         let is_fresh = self.last.is_some_and(|last| now.saturating_duration_since(last) < STALE);
         (is_fresh && self.counts.values().sum::<u64>() >= FEW).then(|| self.describe())

@@ -1,5 +1,5 @@
-//! The key that is derived from the client's secret: processes of one client agree on it without a setting of their own,
-//! and a signature tells nothing about the secret.
+//! The key that is derived from the client's secret: processes of one client agree on it without a setting of their
+//! own, and a signature tells nothing about the secret.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! Dates in HTTP, in the three forms that a recipient has to read (RFC 9110, 5.6.7). What a weekday says does not count.
+//! Dates in HTTP, in the three forms that a recipient has to read (RFC 9110, 5.6.7). What a weekday says does not
+//! count.
 
 use jiff::{Timestamp, civil::DateTime, fmt::rfc2822::DateTimeParser, tz::TimeZone};
 

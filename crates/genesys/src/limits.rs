@@ -59,9 +59,10 @@ const PLATFORM: &str = "platform.api";
 /// A namespace has fewer characters.
 const LONGEST_NAMESPACE: usize = 64;
 
-/// Reads the scope of the limit that a body names. A namespace other than the platform's is a service's own, whatever its key. The platform's keys
-/// of a token's limits name the token (`token.rate.per.minute`, `client.credentials.token.rate.per.minute`), the client's
-/// does not (`org.app.user.rate.per.minute`); where none is named, the token's is meant.
+/// Reads the scope of the limit that a body names. A namespace other than the platform's is a service's own, whatever
+/// its key. The platform's keys of a token's limits name the token (`token.rate.per.minute`,
+/// `client.credentials.token.rate.per.minute`), the client's does not (`org.app.user.rate.per.minute`); if none is
+/// named, the token's is meant.
 pub(crate) fn scope(details: &Map<String, Value>) -> LimitScope {
     let member = |name: &str| details.get("limit").and_then(|limit| limit[name].as_str()).map(str::trim);
     let of_service = |namespace: &&str| !namespace.is_empty() && !namespace.eq_ignore_ascii_case(PLATFORM);
@@ -76,7 +77,7 @@ pub(crate) fn scope(details: &Map<String, Value>) -> LimitScope {
 }
 
 /// Reads the pause that an answer asks for, by the first of: `Retry-After` (seconds or HTTP date), the number in the
-/// message, the window's end. `None` where there is none of them.
+/// message, the window's end. `None` if there is none of them.
 pub(crate) fn wait(headers: &HeaderMap, details: &Map<String, Value>, now: Timestamp) -> Option<Duration> {
     let reset = || RateLimitHeaders::of(headers).reset.map(|reset| reset + RESET_SLACK);
     let wait = retry_after(headers, now).or_else(|| in_message(details)).or_else(reset)?;

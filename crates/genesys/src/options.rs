@@ -37,8 +37,8 @@ pub struct GenesysOptions {
     #[arg(long, env = "GENESYS_TOKEN_URL", value_name = "URL", value_parser = text)]
     pub genesys_token_url: Option<String>,
 
-    /// Where browsers read web deployments from, in place of `https://api-cdn.<region>`; with only the base URL given it is
-    /// not looked at
+    /// Where browsers read web deployments from, in place of `https://api-cdn.<region>`; with only the base URL given
+    /// it is not looked at
     #[arg(long, env = "GENESYS_CDN_URL", value_name = "URL", value_parser = text)]
     pub genesys_cdn_url: Option<String>,
 
@@ -51,7 +51,7 @@ pub struct GenesysOptions {
     #[arg(long, env = "GENESYS_CA_FILE", value_name = "FILE", value_parser = text)]
     pub genesys_ca_file: Option<String>,
 
-    /// Requests per minute and token, at most; the API's own limit counts where it is smaller
+    /// Requests per minute and token, at most; the API's own limit counts if it is smaller
     #[arg(long, env = "GENFLEET_REQUESTS_PER_MINUTE", value_name = "N", default_value = "300")]
     #[arg(value_parser = |given: &str| or_default(given, "300", requests))]
     pub requests_per_minute: u32,
@@ -133,7 +133,7 @@ fn set(given: Option<&str>) -> Option<&str> {
     given.filter(|given| !given.is_empty())
 }
 
-/// Reads `given`, or the default where it is empty: clap takes an empty variable for a value.
+/// Reads `given`, or the default if it is empty: clap takes an empty variable for a value.
 fn or_default<T>(given: &str, default: &str, read: impl Fn(&str) -> Result<T, ConfigError>) -> Result<T, ConfigError> {
     read(if given.trim().is_empty() { default } else { given })
 }

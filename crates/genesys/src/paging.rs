@@ -18,7 +18,7 @@ const MOST_PAGES: u32 = 500;
 pub struct Listed<T> {
     /// The entries of all pages.
     pub entities: Vec<T>,
-    /// The number of entries that the API counts, where it says so.
+    /// The number of entries that the API counts, if it says so.
     pub total: Option<u64>,
 }
 
@@ -31,7 +31,8 @@ struct Page<T> {
     next_uri: Option<String>,
 }
 
-/// A list that is being read, page by page: [`next`](Self::next) says what to send, [`take`](Self::take) takes the answer.
+/// A list that is being read, page by page: [`next`](Self::next) says what to send, [`take`](Self::take) takes the
+/// answer.
 #[derive(Debug)]
 pub struct Listing<T> {
     request: ApiRequest,
@@ -51,14 +52,14 @@ enum Place {
 }
 
 impl<T: DeserializeOwned> Listing<T> {
-    /// Begins a list that is numbered by pages: `request` is sent with `pageSize=100&pageNumber=N` until a page is empty or
-    /// `total` is reached.
+    /// Begins a list that is numbered by pages: `request` is sent with `pageSize=100&pageNumber=N` until a page is
+    /// empty or `total` is reached.
     pub fn by_number(request: ApiRequest) -> Self {
         Self::new(request, Place::Number(1))
     }
 
-    /// Begins a list that goes on behind a cursor: `request` is sent with `pageSize=100`, then with `after` as `nextUri` has
-    /// it, until there is none or it repeats.
+    /// Begins a list that goes on behind a cursor: `request` is sent with `pageSize=100`, then with `after` as
+    /// `nextUri` has it, until there is none or it repeats.
     pub fn by_cursor(request: ApiRequest) -> Self {
         Self::new(request, Place::FirstBeforeCursor)
     }

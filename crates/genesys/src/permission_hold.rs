@@ -38,7 +38,7 @@ impl PermissionHolds {
         Self { interval, kinds: HashMap::new() }
     }
 
-    /// Judges a 403 that `job` got: returns until when the job waits, `None` where it fails; and whether a hold began.
+    /// Judges a 403 that `job` got: returns until when the job waits, `None` if it fails; and whether a hold began.
     pub(crate) fn judge(
         &mut self,
         kind: Kind,
@@ -66,21 +66,21 @@ impl PermissionHolds {
         (None, begins)
     }
 
-    /// Notes that the endpoint let the kind do something. True where that ended the hold.
+    /// Records that the endpoint let the kind do something. True if that ended the hold.
     pub(crate) fn note_permitted(&mut self, kind: Kind, endpoint: &'static str) -> bool {
         let Some(refusals) = self.kinds.get_mut(&kind) else { return false };
         refusals.jobs.remove(endpoint);
         refusals.hold.take_if(|hold| hold.endpoint == endpoint).is_some()
     }
 
-    /// Notes that the endpoint refused a shared request: the probe, if it was one, is over.
+    /// Records that the endpoint refused a shared request: the probe, if it was one, is over.
     pub(crate) fn note_refused(&mut self, kind: Kind, endpoint: &'static str) {
         if let Some(hold) = self.hold_mut(kind).filter(|hold| hold.endpoint == endpoint) {
             hold.probes.clear();
         }
     }
 
-    /// Returns until when requests of `jobs` are held; `None` where they may go, also as the probe.
+    /// Returns until when requests of `jobs` are held; `None` if they may go, also as the probe.
     pub(crate) fn held_until(&self, kind: Kind, jobs: &[JobId], now: Instant) -> Option<Instant> {
         let hold = self.hold(kind)?;
         let may = now >= hold.next_probe || hold.is_probe(jobs);

@@ -70,7 +70,7 @@ impl Permit {
         self.grant.as_ref().is_some_and(SendGrant::is_probe)
     }
 
-    /// Notes that its request is sent now. False where something came up since it was given: then another has to be
+    /// Records that its request is sent now. False if something came up since it was given: then another has to be
     /// asked for.
     pub(crate) fn begin(&mut self, caller: &Caller<'_>, endpoint: &'static str) -> bool {
         let now = Instant::now();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The wait where an answer names none; it doubles …
+/// The wait if an answer names none; it doubles …
 const SHORTEST: Duration = Duration::from_secs(5);
 /// … up to this.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -38,7 +38,7 @@ impl Default for RateLimitPause {
 }
 
 impl RateLimitPause {
-    /// Begins or prolongs the pause after an answer to a request sent at `sent`; `wait` where the answer named one. True
+    /// Begins or prolongs the pause after an answer to a request sent at `sent`; `wait` if the answer named one. True
     /// where that changes anything.
     pub(crate) fn begin(&mut self, sent: Instant, now: Instant, wait: Option<Duration>) -> bool {
         let known = self.pause.is_some_and(|pause| sent < pause.since);
@@ -51,7 +51,7 @@ impl RateLimitPause {
         self.pause_until(now, now + wait)
     }
 
-    /// Begins or prolongs the pause that another process of the client met. True where that changes anything.
+    /// Begins or prolongs the pause that another process of the client met. True if that changes anything.
     pub(crate) fn begin_for_peer(&mut self, now: Instant, wait: Duration) -> bool {
         let known = self.ends(now).is_some_and(|ends| now + wait < ends + TOLERANCE);
         !known && self.pause_until(now, now + wait)
@@ -92,7 +92,7 @@ impl RateLimitPause {
         ended.map(|pause| pause.end_was_noticed = true).is_some()
     }
 
-    /// Notes that the API answered a request sent at `sent`.
+    /// Records that the API answered a request sent at `sent`.
     pub(crate) fn note_success(&mut self, sent: Instant) {
         if self.pause.is_none_or(|pause| sent >= pause.until) {
             self.next_wait = SHORTEST;

@@ -69,7 +69,7 @@ impl<'a> ReceivedAnswer<'a> {
         self.signal == ApiSignal::Failing || is_success && self.classification != Classification::Success
     }
 
-    /// Names the failure in a few words, where it is one of the API.
+    /// Names the failure in a few words, if it is one of the API.
     pub(crate) fn failure_cause(&self) -> Option<String> {
         let status = self.status();
         (self.signal == ApiSignal::Failing).then(|| match self.author {
@@ -95,7 +95,7 @@ impl<'a> ReceivedAnswer<'a> {
         error.with_answer(self.response.status, &self.response.headers, self.details)
     }
 
-    /// Says where an unexpected answer may come from.
+    /// Says if an unexpected answer may come from.
     fn hint(&self, class: ErrorClass) -> String {
         let status = self.status();
         let is_page = self.author == AnswerAuthor::Intermediary || status == 404 && self.author != AnswerAuthor::Api;

@@ -1,6 +1,6 @@
-//! Redaction: an answer may quote our secrets, for example in a page that shows the request's headers. They are cut out of
-//! an answer as it arrives, before anything reads it, so that no event, dead letter or log can contain them, however they are
-//! escaped: the text is searched as it is and with its escapes decoded ([`Layer`]).
+//! Redaction: an answer may quote our secrets, for example in a page that shows the request's headers. They are cut out
+//! of an answer as it arrives, before anything reads it, so that no event, dead letter or log can contain them, however
+//! they are escaped: the text is searched as it is and with its escapes decoded ([`Layer`]).
 
 use std::{borrow::Cow, iter, ops::Range};
 
@@ -50,7 +50,7 @@ impl Redactor {
         encoded.fold(self.with(secret), |this, form| this.with(&form))
     }
 
-    /// Adds `form`, also as it reads in a deeper layer where it looks as if it had escapes itself.
+    /// Adds `form`, also as it reads in a deeper layer if it looks as if it had escapes itself.
     fn with(mut self, form: &str) -> Self {
         let layers = layers(form.as_bytes()).map(|layer| layer.bytes);
         let long = layers.enumerate().filter(|(depth, bytes)| *depth == 0 || bytes.len() >= SHORTEST);
@@ -129,7 +129,7 @@ impl Redactor {
         received
     }
 
-    /// Redacts a body; `None` where it contains no secret. Of JSON only the values and names are changed.
+    /// Redacts a body; `None` if it contains no secret. Of JSON only the values and names are changed.
     fn body(&self, body: &[u8]) -> Option<String> {
         let text = String::from_utf8_lossy(body);
         let redacted = self.text(&text);
@@ -145,7 +145,7 @@ impl Redactor {
         }
     }
 
-    /// Redacts a JSON value. True where it contained a secret.
+    /// Redacts a JSON value. True if it contained a secret.
     fn json(&self, value: &mut Value) -> bool {
         match value {
             Value::String(text) => match self.text(text) {
@@ -183,7 +183,7 @@ fn layers(text: &[u8]) -> impl Iterator<Item = Layer> {
     iter::successors(Some(Layer::of(text)), Layer::decoded).take(layer::MOST + 1)
 }
 
-/// Encodes `secret` as a part of a longer text in base64, where `shift` bytes beyond a multiple of three come before it.
+/// Encodes `secret` as a part of a longer text in base64, if `shift` bytes beyond a multiple of three come before it.
 fn in_base64(secret: &str, shift: usize) -> [String; 2] {
     let bytes = [&[0; 2][..shift], secret.as_bytes()].concat();
     let end = bytes.len() * 8 / 6;

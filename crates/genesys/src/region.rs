@@ -64,9 +64,9 @@ pub struct Addresses {
     pub api: Url,
     /// The token endpoint.
     pub token: Url,
-    /// What browsers read deployments from; `None` where the base URL is overridden and this is not.
+    /// What browsers read deployments from; `None` if the base URL is overridden and this is not.
     pub cdn: Option<Url>,
-    /// The name in events: the region, or the API's host where the base URL is overridden.
+    /// The name in events: the region, or the API's host if the base URL is overridden.
     pub environment: String,
     /// The region's domain.
     pub region: String,
@@ -97,7 +97,7 @@ impl Addresses {
         Ok(Self { api, token, cdn, environment, region: region.to_owned() })
     }
 
-    /// Returns the address of `path`; `None` where it would become another one: `..` climbs, and `?`, `#`, a space or `{`
+    /// Returns the address of `path`; `None` if it would become another one: `..` climbs, and `?`, `#`, a space or `{`
     /// have to be encoded by the caller.
     pub fn at(&self, path: &str) -> Option<Url> {
         let mut url = self.api.clone();

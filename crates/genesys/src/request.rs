@@ -17,8 +17,8 @@ use genfleet_job::{JobId, Kind, lease::Lease, trace_context::TraceContext};
 pub(crate) enum RepeatSafety {
     /// Sending it twice does no more than sending it once.
     Safe,
-    /// It creates something: a lost answer is [`Ambiguous`](genfleet_job::error::ErrorClass::Ambiguous), and whoever sent
-    /// it looks before sending it again.
+    /// It creates something: a lost answer is [`Ambiguous`](genfleet_job::error::ErrorClass::Ambiguous), and whoever
+    /// sent it looks before sending it again.
     LookUpFirst,
 }
 
@@ -34,7 +34,7 @@ pub(crate) enum RetryMode {
 /// The answer that a call expects: a success has one of these statuses and such a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ExpectedAnswer {
-    /// These, and no other. One that is no 2xx is an answer, too, where the API says it itself.
+    /// These, and no other. One that is no 2xx is an answer, too, if the API says it itself.
     pub statuses: &'static [u16],
     pub body: ExpectedBody,
 }
@@ -71,7 +71,7 @@ pub struct ApiRequest {
 
 impl ApiRequest {
     /// Reads. `endpoint` is the path's template (`/api/v2/files/{fileId}/scans`), also the metric label, and the
-    /// path itself where [`at`](Self::at) gives none.
+    /// path itself if [`at`](Self::at) gives none.
     pub fn get(endpoint: &'static str) -> Self {
         Self::new(Method::GET, endpoint, RepeatSafety::Safe, READ)
     }
@@ -168,7 +168,7 @@ impl ApiRequest {
         self
     }
 
-    /// Replaces the statuses that its method expects: `&[200, 404]` where "not there" is an answer. 401 and 429 are
+    /// Replaces the statuses that its method expects: `&[200, 404]` if "not there" is an answer. 401 and 429 are
     /// never one.
     #[must_use]
     pub fn expect(mut self, statuses: &'static [u16]) -> Self {
@@ -191,7 +191,7 @@ impl ApiRequest {
         self
     }
 
-    /// Describes how `body` is about something else than what was asked for, where it is.
+    /// Describes how `body` is about something else than what was asked for, if it is.
     pub(super) fn find_mismatch(&self, body: &[u8]) -> Option<String> {
         let said: Map<String, Value> =
             if self.about.is_empty() { return None } else { serde_json::from_slice(body).ok()? };
@@ -222,7 +222,7 @@ impl ApiRequest {
 pub struct Caller<'a> {
     /// The kind of job, whose permissions count.
     pub kind: Kind,
-    /// The jobs it is sent for: many where a request is shared.
+    /// The jobs it is sent for: many if a request is shared.
     pub jobs: &'a [JobId],
     /// Their trace contexts: the first is continued, the others are linked.
     pub traces: &'a [TraceContext],

@@ -1,5 +1,5 @@
-//! The telemetry of requests to Genesys Cloud: each has a span of its own by the conventions for HTTP clients, a child of
-//! its job's and linked to all jobs that share it, and counts in the metrics.
+//! The telemetry of requests to Genesys Cloud: each has a span of its own by the conventions for HTTP clients, a child
+//! of its job's and linked to all jobs that share it, and counts in the metrics.
 
 use std::time::Duration;
 

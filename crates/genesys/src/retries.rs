@@ -46,7 +46,7 @@ impl CallRetries {
         !std::mem::replace(&mut self.has_replaced_token, true)
     }
 
-    /// Returns the wait before the next retry; `None` where there is none.
+    /// Returns the wait before the next retry; `None` if there is none.
     pub(crate) fn next_wait(&mut self, error: &ApiError) -> Option<Duration> {
         if error.class != ErrorClass::Transient || self.left == 0 {
             return None;

@@ -2,8 +2,8 @@
 
 use genfleet_job::Kind;
 
-/// The rights that a kind of job needs. The platform knows permissions, which the roles of the client have. Scopes are asked
-/// for with the token; the endpoints of the tutorials have them.
+/// The rights that a kind of job needs. The platform knows permissions, which the roles of the client have. Scopes are
+/// asked for with the token; the endpoints of the tutorials have them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
     /// Scopes, which are asked for with the token.
@@ -27,7 +27,7 @@ impl KindRights {
         Self(kinds.into_iter().map(|(kind, rights)| (kind, rights.into())).collect())
     }
 
-    /// The scopes of all kinds, each once, as a token request names them; empty where no kind has any.
+    /// The scopes of all kinds, each once, as a token request names them; empty if no kind has any.
     pub(crate) fn scope(&self) -> String {
         let mut scopes: Vec<&str> = self.0.iter().flat_map(|(_, rights)| rights.scopes.iter().copied()).collect();
         scopes.sort_unstable();

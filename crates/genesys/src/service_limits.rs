@@ -1,5 +1,5 @@
-//! Limits that a service of the platform has of its own (`limit.namespace` of a 429): each holds the endpoint that met it,
-//! for the kind of job that called it, and nobody else.
+//! Limits that a service of the platform has of its own (`limit.namespace` of a 429): each holds the endpoint that met
+//! it, for the kind of job that called it, and nobody else.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -21,7 +21,7 @@ struct ServiceHold {
 }
 
 impl ServiceLimits {
-    /// Begins or prolongs a pause after an answer to a request sent at `sent`; `wait` where the answer named one. True
+    /// Begins or prolongs a pause after an answer to a request sent at `sent`; `wait` if the answer named one. True
     /// where that changes anything.
     pub(crate) fn begin_pause(
         &mut self,
@@ -35,7 +35,7 @@ impl ServiceLimits {
         hold.pause.begin(sent, now, wait)
     }
 
-    /// Notes that a request sent at `sent` was let through.
+    /// Records that a request sent at `sent` was let through.
     pub(crate) fn note_success(&mut self, kind: Kind, endpoint: &'static str, sent: Instant) {
         if let Some(hold) = self.holds.get_mut(&(kind, endpoint)) {
             hold.pause.note_success(sent);

@@ -12,11 +12,11 @@ use crate::{
     classify::{self, RetryAfterHeader, StatusClass},
 };
 
-/// A token is replaced this long before its end, or a tenth of its life where that is less.
+/// A token is replaced this long before its end, or a tenth of its life if that is less.
 const EARLY: Duration = Duration::from_secs(60);
 /// The wait after a replacement failed while the old token is still good.
 const AGAIN: Duration = Duration::from_secs(5);
-/// The platform's default, where the answer names no life.
+/// The platform's default, if the answer names no life.
 const DEFAULT_LIFE: f64 = 86_400.0;
 /// Longer lives are cut: times have to be added to.
 const LONGEST_LIFE: Duration = Duration::from_secs(366 * 86_400);
@@ -63,7 +63,7 @@ impl TokenSlot {
         self.not_again_before = None;
     }
 
-    /// Notes that no new token was given.
+    /// Records that no new token was given.
     pub(crate) fn note_failure(&mut self, now: Instant) {
         self.not_again_before = Some(now + AGAIN);
     }
@@ -108,7 +108,7 @@ struct Body {
 }
 
 impl Body {
-    /// Reads a number, also where it is written as text; the default where there is none.
+    /// Reads a number, also if it is written as text; the default if there is none.
     fn life(&self) -> Duration {
         let seconds = match &self.expires_in {
             Value::Number(number) => number.as_f64(),
@@ -120,8 +120,8 @@ impl Body {
     }
 }
 
-/// Reads an answer of the token endpoint. Its throttling comes as a 400, and an answer without a token that waiting does
-/// not change is a matter of the configuration.
+/// Reads an answer of the token endpoint. Its throttling comes as a 400, and an answer without a token that waiting
+/// does not change is a matter of the configuration.
 pub(crate) fn read_response(status: u16, retry_after: RetryAfterHeader, body: &[u8]) -> TokenResponse {
     let details = error_details(body);
     match classify::status_class(status) {

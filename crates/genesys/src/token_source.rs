@@ -1,5 +1,5 @@
-//! The source of tokens: one request to the token endpoint at a time, shared by all who wait for it, and running on when
-//! they go away. [`crate::token`] reads the answers.
+//! The source of tokens: one request to the token endpoint at a time, shared by all who wait for it, and running on
+//! when they go away. [`crate::token`] reads the answers.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -165,8 +165,8 @@ impl TokenSource {
         result
     }
 
-    /// Asks with the scopes of all kinds, if they have any, and where these may be why it is refused once more without. The flag says whether the
-    /// scopes were accepted.
+    /// Asks with the scopes of all kinds, if they have any, and where these may be why it is refused once more without.
+    /// The flag says whether the scopes were accepted.
     pub(crate) async fn request_token(&self) -> (Result<HttpResponse, TransportError>, TokenResponse, bool) {
         let scope = Some(self.scope.as_str()).filter(|scope| !scope.is_empty());
         let (exchange, response) = self.exchange(scope).await;

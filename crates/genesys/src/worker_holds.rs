@@ -1,6 +1,6 @@
-//! Holds that workers set themselves: something other than the API that the jobs of a kind need is not there or cannot be
-//! trusted, e.g. the engine that scans files. The worker looks again by itself and releases the hold; no job is a probe, unless
-//! the worker can look by a job only.
+//! Holds that workers set themselves: something other than the API that the jobs of a kind need is not there or cannot
+//! be trusted, e.g. the engine that scans files. The worker looks again by itself and releases the hold; no job is a
+//! probe, unless the worker can look by a job only.
 
 use std::collections::{HashMap, HashSet};
 
@@ -46,7 +46,7 @@ impl WorkerHolds {
         self.alone.contains(&kind)
     }
 
-    /// Begins, changes or ends the hold of `kind`. True where its reason changed.
+    /// Begins, changes or ends the hold of `kind`. True if its reason changed.
     pub(crate) fn set(&mut self, kind: Kind, hold: Option<WorkerHold>) -> bool {
         let reason = hold.as_ref().map(|hold| hold.reason);
         let before = match hold {

@@ -109,7 +109,7 @@ fn workers(kinds: &[Kind]) -> impl Iterator<Item = &'static Worker> {
     WORKERS.iter().filter(|worker| kinds.contains(&worker.kind))
 }
 
-/// The kinds that a process with these settings works: those that are named, or all; an error where one of them cannot be.
+/// The kinds that a process with these settings works: those that are named, or all; an error if one of them cannot be.
 pub(crate) fn chosen(named: &[Kind], options: &HandlerOptions) -> Result<ChosenKinds, ConfigError> {
     ChosenKinds::new("genfleet", WORKERS.iter().map(|worker| (worker.kind, (worker.not_worked)(options))), named)
 }
@@ -125,7 +125,8 @@ pub(crate) fn needs(kinds: &[Kind], options: &HandlerOptions) -> Vec<KindNeeds> 
     workers(kinds).map(needs).collect()
 }
 
-/// The rights that the OAuth client needs for `kinds` with these settings, without those that do not call Genesys Cloud.
+/// The rights that the OAuth client needs for `kinds` with these settings, without those that do not call Genesys
+/// Cloud.
 pub(crate) fn rights(kinds: &[Kind], options: &HandlerOptions) -> Vec<(Kind, Rights)> {
     let calling = workers(kinds).filter(|worker| (worker.calls_genesys)(options));
     calling.map(|worker| (worker.kind, (worker.rights)())).collect()
@@ -171,13 +172,13 @@ impl HandlerOptions {
         self.purger.stand_in(address);
     }
 
-    /// Whether the stand-in of the simulator scans files.
+    /// Returns true if the stand-in of the simulator scans files.
     pub(crate) fn uses_stand_in(&self) -> bool {
         self.media_scan.simulated && self.media_scan.scanner.is_none()
     }
 
-    /// Fits the settings to the simulator in this process, where it is used: files are fetched from it, and where no engine
-    /// is set the stand-in scans them.
+    /// Fits the settings to the simulator in this process, if it is used: files are fetched from it, and where no
+    /// engine is set the stand-in scans them.
     pub(crate) fn for_simulator(mut self, is_simulated: bool) -> Self {
         if is_simulated {
             self.media_scan.simulate(Ipv4Addr::LOCALHOST);
@@ -245,7 +246,7 @@ impl Checker {
         Ok(Self { options, rules: WORKERS.iter().map(|worker| (worker.rules)(webhooks)).collect() })
     }
 
-    /// The job in `body`; `None` where this build has no worker for `kind`.
+    /// The job in `body`; `None` if this build has no worker for `kind`.
     pub(crate) fn check(
         &self,
         kind: Kind,

@@ -17,7 +17,7 @@ use crate::{
     registry::{self, HandlerOptions},
 };
 
-/// Whether to use the simulator, and its settings.
+/// True to use the simulator, and its settings.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct SimulateOptions {
     /// Use the built-in simulator instead of Genesys Cloud; no credentials are needed
@@ -29,14 +29,14 @@ pub(crate) struct SimulateOptions {
 }
 
 impl SimulateOptions {
-    /// Whether to use the simulator.
+    /// True to use the simulator.
     pub(crate) const fn wanted(&self) -> bool {
         self.simulate
     }
 }
 
-/// Adds a private connection to the simulated organisation, for a job that finds its interface there (no job can create one,
-/// because no gateway is reachable), and a flow that uses a queue.
+/// Adds a private connection to the simulated organisation, for a job that finds its interface there (no job can create
+/// one, because no gateway is reachable), and a flow that uses a queue.
 fn furnish(simulator: &Simulator) -> anyhow::Result<()> {
     let lab = json!({
         "name": "lab", "organizationId": "a1b2c3d4-e5f6-7890-abcd-ef1234567890", "type": "ipconnect",
@@ -49,8 +49,8 @@ fn furnish(simulator: &Simulator) -> anyhow::Result<()> {
     simulator.set("webDeployments", &json!({ "flows": flows })).map_err(anyhow::Error::msg)
 }
 
-/// The client, and the simulator it talks to where there is one: keep it alive. The simulator stands in for the services of
-/// `handlers`, too, whose settings are checked.
+/// The client, and the simulator it talks to where there is one: keep it alive. The simulator stands in for the
+/// services of `handlers`, too, whose settings are checked.
 pub(crate) async fn client(
     options: &SimulateOptions,
     genesys: &GenesysOptions,

@@ -11,7 +11,7 @@ use genfleet_core::escape;
 pub(crate) use genfleet_core::escape::{line, lines};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Whether another program still reads stdout.
+/// True if another program still reads stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
     /// Yes, as far as is known.
@@ -134,12 +134,12 @@ pub(crate) fn progress_bar(total: u64, template: &str) -> ProgressBar {
 /// Clears the screen; the next output starts at its top.
 pub(crate) const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
-/// Whether the screen can be cleared.
+/// Returns true if the screen can be cleared.
 pub(crate) fn can_clear() -> bool {
     io::stdout().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Whether a question can be asked on the terminal.
+/// Returns true if a question can be asked on the terminal.
 pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }

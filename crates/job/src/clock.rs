@@ -1,4 +1,5 @@
-//! The wall clock, which is passed in so that tests can set it. Durations and time-outs use tokio's clock, which tests pause.
+//! The wall clock, which is passed in so that tests can set it. Durations and time-outs use tokio's clock, which tests
+//! pause.
 
 use std::{fmt, sync::Arc};
 

@@ -13,8 +13,8 @@ use super::{
     text,
 };
 
-/// A job with the violations that its schema finds. An invalid job is repaired to fit its types, so that the worker's own
-/// rules can be checked, too.
+/// A job with the violations that its schema finds. An invalid job is repaired to fit its types, so that the worker's
+/// own rules can be checked, too.
 #[derive(Clone, Debug)]
 pub struct DecodedJob {
     /// The job.
@@ -23,8 +23,8 @@ pub struct DecodedJob {
     pub payload: Value,
     /// The violations of the bytes, of the schema and of the envelope's rules.
     pub violations: Violations,
-    /// The places of the violations; true if the payload there is not what was sent: repaired, or missing. Further violations
-    /// at these places are not reported.
+    /// The places of the violations; true if the payload there is not what was sent: repaired, or missing. Further
+    /// violations at these places are not reported.
     pub places: HashMap<String, bool>,
     /// True if the payload is repaired in all places; false if there are too many of them.
     pub repaired: bool,
@@ -53,8 +53,8 @@ impl UnreadableBody {
     }
 }
 
-/// Parses `body` as JSON; returns the violations that the value does not show. Length, depth and number of values are limited
-/// before anything is deserialized.
+/// Parses `body` as JSON; returns the violations that the value does not show. Length, depth and number of values are
+/// limited before anything is deserialized.
 pub fn parse_body(body: &[u8]) -> Result<(Value, Violations), UnreadableBody> {
     if body.len() > MAX_BODY_BYTES {
         let message = format!(
@@ -86,8 +86,9 @@ fn exceeded(limit: LimitExceeded) -> UnreadableBody {
     }
 }
 
-/// Decodes the job in `body`, a message on the queue of the schema's kind; a [`Rejection`] if the body cannot be read or is of
-/// another kind. `message_id` and `timestamp` (Unix seconds) are the AMQP properties for the id of a job that names none.
+/// Decodes the job in `body`, a message on the queue of the schema's kind; a [`Rejection`] if the body cannot be read
+/// or is of another kind. `message_id` and `timestamp` (Unix seconds) are the AMQP properties for the id of a job that
+/// names none.
 pub fn decode(
     schema: &JobSchema,
     body: &[u8],

@@ -1,5 +1,5 @@
-//! Escaping of foreign text that is shown to people: characters that could control a terminal, forge a line or disguise text.
-//! This is the only place that decides which characters those are.
+//! Escaping of foreign text that is shown to people: characters that could control a terminal, forge a line or disguise
+//! text. This is the only place that decides which characters those are.
 
 use std::{
     fmt::{self, Write as _},
@@ -33,16 +33,16 @@ fn is_colour(rest: &str) -> bool {
     rest.strip_prefix('[').is_some_and(|rest| COLOURS.iter().any(|colour| rest.starts_with(colour)))
 }
 
-/// Tells if `character` disguises text: C1 controls (which terminals obey), marks that change the direction of text, and
-/// invisible characters. Our own texts contain none.
+/// Tells if `character` disguises text: C1 controls (which terminals obey), marks that change the direction of text,
+/// and invisible characters. Our own texts contain none.
 const fn disguises(character: char) -> bool {
     matches!(character,
         '\u{7f}'..='\u{9f}' | '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Escapes each character that `which` selects, given the rest of the text. Disguises are escaped as in JSON, so that JSON
-/// keeps its meaning.
+/// Escapes each character that `which` selects, given the rest of the text. Disguises are escaped as in JSON, so that
+/// JSON keeps its meaning.
 fn escape(text: &str, which: impl Fn(char, &str) -> bool) -> String {
     let mut escaped = String::with_capacity(text.len());
     for (at, character) in text.char_indices() {

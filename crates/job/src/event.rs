@@ -56,7 +56,7 @@ impl Outcome {
 /// The end of a job, with everything that its event reports.
 #[derive(Clone, Debug)]
 pub struct Ending {
-    /// `cdn.purge`, …, or `unknown` where it could not be read.
+    /// `cdn.purge`, …, or `unknown` if it could not be read.
     pub kind: &'static str,
     /// The worker's name.
     pub worker: &'static str,

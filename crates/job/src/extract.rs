@@ -1,4 +1,5 @@
-//! Fields that can be read from a body that is no valid job: its id and its webhook. Nothing else of it is deserialized.
+//! Fields that can be read from a body that is no valid job: its id and its webhook. Nothing else of it is
+//! deserialized.
 
 use std::fmt;
 
@@ -9,8 +10,8 @@ use serde::{
 
 use super::{JobId, MAX_BODY_BYTES, text};
 
-/// The id in the body, even if the body is cut off or invalid; else the message id; else one derived from the message. Of a
-/// body that is too large only as much is read as a job may have.
+/// The id in the body, even if the body is cut off or invalid; else the message id; else one derived from the message.
+/// Of a body that is too large only as much is read as a job may have.
 pub fn extract_id(body: &[u8], message_id: Option<&str>, timestamp: Option<u64>) -> JobId {
     let mut given = None;
     let json = text::unmarked(&body[..body.len().min(MAX_BODY_BYTES)]).unwrap_or_default();

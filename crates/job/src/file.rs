@@ -1,5 +1,5 @@
-//! Files that Genfleet writes. Only the owner, and at most the group, may read a new file. A path that ends in a symbolic link
-//! is refused, because a user who may create links in the folder could redirect the output to any file.
+//! Files that Genfleet writes. Only the owner, and at most the group, may read a new file. A path that ends in a
+//! symbolic link is refused, because a user who may create links in the folder could redirect the output to any file.
 
 use std::{
     fs::{self, File, OpenOptions},

@@ -1,6 +1,7 @@
-//! A quick look at whether a job fits its schema, by rules read from the same document. What it admits, the schema's validator
-//! accepts; what it does not admit may still be valid, and is left to the validator. As nearly every job is admitted here, most
-//! processes never compile the validator, which takes as much code and memory as the rest of a small worker.
+//! A quick look at whether a job fits its schema, by rules read from the same document. What it admits, the schema's
+//! validator accepts; what it does not admit may still be valid, and is left to the validator. As nearly every job is
+//! admitted here, most processes never compile the validator, which takes as much code and memory as the rest of a
+//! small worker.
 
 use std::{collections::HashMap, ops::RangeInclusive};
 

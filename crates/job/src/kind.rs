@@ -1,5 +1,5 @@
-//! The table of kinds. Lists of kinds, queues, lanes, dead letters, metric labels, schemas and deployment files follow from
-//! it.
+//! The table of kinds. Lists of kinds, queues, lanes, dead letters, metric labels, schemas and deployment files follow
+//! from it.
 
 use std::{fmt, str::FromStr};
 
@@ -14,7 +14,7 @@ struct Row {
     worker: &'static str,
     exclusive: bool,
     internal: bool,
-    /// Worked only where a setting asks for it.
+    /// Worked only if a setting asks for it.
     optional: bool,
     /// Of the tutorials: the vendor's public API has none of its operations. Names what replaces it, if anything does.
     tutorial: Option<&'static str>,
@@ -56,7 +56,7 @@ kinds! {
     VniProvision { name: "vni.provision", worker: "vni-provisioner", exclusive: true, internal: false, tutorial: Some("") }
     /// Orders a virus scan and follows it to its verdict.
     FileScan { name: "file.scan", worker: "scan-monitor", exclusive: false, internal: false, tutorial: Some("media.scan") }
-    /// Fetches a file from the platform, scans it with an engine of ours, and acts where malware is found.
+    /// Fetches a file from the platform, scans it with an engine of ours, and acts if malware is found.
     MediaScan { name: "media.scan", worker: "scan-monitor", optional: true }
     /// Publishes a web messaging deployment on the real platform.
     WebDeploymentProvision { name: "webdeployment.provision", worker: "channel-provisioner" }
@@ -89,13 +89,13 @@ impl Kind {
         self.row().internal
     }
 
-    /// Worked only where a setting asks for it, so that it is no fault if nobody works it.
+    /// Worked only if a setting asks for it, so that it is no fault if nobody works it.
     pub const fn is_optional(self) -> bool {
         self.row().optional
     }
 
-    /// For a kind of the tutorials, none of whose operations the vendor's public API has: what to use with a real organisation.
-    /// `None` for a kind of the platform.
+    /// For a kind of the tutorials, none of whose operations the vendor's public API has: what to use with a real
+    /// organisation. `None` for a kind of the platform.
     pub fn replacement(self) -> Option<String> {
         let named = self.row().tutorial?;
         Some(match named.parse::<Self>() {
@@ -119,7 +119,8 @@ impl Kind {
         Self::ALL.into_iter().filter(|kind| !kind.is_internal())
     }
 
-    /// The kind for producers that `given` most resembles, whatever its case and separators; `None` if it resembles none.
+    /// The kind for producers that `given` most resembles, whatever its case and separators; `None` if it resembles
+    /// none.
     pub fn suggest(given: &str) -> Option<Self> {
         let letter = |each: char| if each.is_ascii_alphanumeric() { each.to_ascii_lowercase() } else { '.' };
         let given: String = given.chars().take(LONGEST).map(letter).collect();

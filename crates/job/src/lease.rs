@@ -15,7 +15,7 @@ const COUNTS_FOR: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug)]
 pub struct Lease {
     taken_over: Option<Instant>,
-    /// Time of the last question that the broker answered; `None` where the lease cannot be lost.
+    /// Time of the last question that the broker answered; `None` if the lease cannot be lost.
     asked: Option<watch::Receiver<Instant>>,
 }
 

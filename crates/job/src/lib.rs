@@ -1,10 +1,10 @@
 //! The vocabulary of Genfleet: jobs, their kinds and ids (SPEC 1), messages, errors and events.
 //!
-//! Decodes bytes into a [`Job`], or into a [`Rejection`] that names every violation. Payload rules beyond JSON Schema belong to
-//! the workers (`JobHandler::validate`).
+//! Decodes bytes into a [`Job`], or into a [`Rejection`] that names every violation. Payload rules beyond JSON Schema
+//! belong to the workers (`JobHandler::validate`).
 
-/// Writes a line to stderr, with control characters escaped. A closed stderr is ignored, so that the process ends with its own
-/// exit code.
+/// Writes a line to stderr, with control characters escaped. A closed stderr is ignored, so that the process ends with
+/// its own exit code.
 #[macro_export]
 macro_rules! tell {
     ($($message:tt)*) => {
@@ -74,8 +74,8 @@ impl JobId {
         ((1..=Self::LONGEST).contains(&given.len()) && given.bytes().all(allowed)).then(|| Self(given.into()))
     }
 
-    /// Derives the id of a job that has none from its body and the producer's timestamp, so that it is the same for every
-    /// delivery of the message. Of a body that is too large, the part beyond the limit counts by its length.
+    /// Derives the id of a job that has none from its body and the producer's timestamp, so that it is the same for
+    /// every delivery of the message. Of a body that is too large, the part beyond the limit counts by its length.
     pub fn derived(body: &[u8], timestamp: Option<u64>) -> Self {
         let stamp = timestamp.map(|seconds| seconds.to_string()).unwrap_or_default();
         let (body, beyond) = body.split_at(body.len().min(MAX_BODY_BYTES));

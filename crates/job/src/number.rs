@@ -5,7 +5,8 @@ const SAFE_DIGITS: usize = 15;
 /// The number of digits of an exponent that a 64-bit float always keeps.
 const SAFE_EXPONENT_DIGITS: usize = 2;
 
-/// The reason why parsing would change the number; `None` if it would not. Invalid and infinite numbers are left to the parser.
+/// The reason why parsing would change the number; `None` if it would not. Invalid and infinite numbers are left to the
+/// parser.
 pub(super) fn changed(written: &[u8]) -> Option<&'static str> {
     let written = std::str::from_utf8(written).ok()?;
     if !written.contains(['.', 'e', 'E']) {
@@ -22,8 +23,8 @@ pub(super) fn changed(written: &[u8]) -> Option<&'static str> {
     (!same).then_some("a number with more digits than 64 bits hold would be changed: send it as a text, or round it")
 }
 
-/// The decimals that programs write for `number`: the fewest digits that are read as it. Where two are equally near, some write
-/// the even one, as `serde_json` does, and some the other.
+/// The decimals that programs write for `number`: the fewest digits that are read as it. Where two are equally near,
+/// some write the even one, as `serde_json` does, and some the other.
 fn shortest(number: f64) -> [Option<(String, i64)>; 2] {
     [format!("{number:e}"), serde_json::Value::from(number).to_string()].map(|written| decimal(&written))
 }

@@ -59,9 +59,9 @@ pub fn format_duration(duration: Duration) -> String {
         .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}").replace(' ', ""))
 }
 
-/// Reads the secret in variable `name`, or in the file that `<name>_FILE` names; the file is read at every call, so that
-/// rotation is noticed. A byte order mark before and line ends after the secret are removed. `None` if neither variable is set;
-/// an empty one counts as not set.
+/// Reads the secret in variable `name`, or in the file that `<name>_FILE` names; the file is read at every call, so
+/// that rotation is noticed. A byte order mark before and line ends after the secret are removed. `None` if neither
+/// variable is set; an empty one counts as not set.
 pub fn secret(name: &str) -> Result<Option<SecretString>, ConfigError> {
     let set = |variable: &str| {
         let value = env::var(variable).ok()?;

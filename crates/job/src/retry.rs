@@ -1,5 +1,5 @@
-//! All delays: between attempts of a job (pure, in the queue), between retries of one request and between connection attempts
-//! to the broker (in memory, with full jitter).
+//! All delays: between attempts of a job (pure, in the queue), between retries of one request and between connection
+//! attempts to the broker (in memory, with full jitter).
 
 use std::{iter, time::Duration};
 
@@ -46,8 +46,8 @@ impl RetryPolicy {
         Self::Listed { waits: &WEBHOOK_WAITS, scale }
     }
 
-    /// Computes the wait after `failed` attempts (from 1). `jitter` is a random number from 0 to 1; `at_least` is what the API
-    /// asked for (`Retry-After`).
+    /// Computes the wait after `failed` attempts (from 1). `jitter` is a random number from 0 to 1; `at_least` is what
+    /// the API asked for (`Retry-After`).
     pub fn delay(&self, failed: u32, jitter: f64, at_least: Duration) -> Duration {
         let (before, jitter) = (failed.saturating_sub(1), jitter.clamp(0.0, 1.0));
         let wait = match self {
@@ -80,8 +80,9 @@ const LOOK_HERE: Duration = Duration::from_secs(2);
 const FIRST_IN_QUEUE: Duration = Duration::from_secs(5);
 const LONGEST_IN_QUEUE: Duration = Duration::from_secs(60);
 
-/// Computes the wait before the next look, after `looks` of them: every 2 s, after ten of them in the queue for 5 s, 10 s,
-/// 20 s and so on, up to a minute. The first look, too, waits 2 s: an earlier one may see an old state and make it stay.
+/// Computes the wait before the next look, after `looks` of them: every 2 s, after ten of them in the queue for 5 s, 10
+/// s, 20 s and so on, up to a minute. The first look, too, waits 2 s: an earlier one may see an old state and make it
+/// stay.
 pub fn next_look(looks: u32) -> NextLook {
     match looks.checked_sub(LOOKS_HERE) {
         None => NextLook::Here(LOOK_HERE),

@@ -1,8 +1,8 @@
-//! A scan of a body before it is parsed: the number and depth of its values, duplicate members, and numbers that would lose
-//! digits. One pass, without recursion.
+//! A scan of a body before it is parsed: the number and depth of its values, duplicate members, and numbers that would
+//! lose digits. One pass, without recursion.
 //!
-//! Does not know the grammar of JSON: the parser decides afterwards if a body is JSON at all, and then the results of the scan
-//! count.
+//! Does not know the grammar of JSON: the parser decides afterwards if a body is JSON at all, and then the results of
+//! the scan count.
 
 use std::{borrow::Cow, collections::HashSet, fmt::Write};
 

@@ -1,5 +1,5 @@
-//! The JSON Schema (2020-12) of a job, generated from the types and used as the validator, so that contract and worker cannot
-//! differ.
+//! The JSON Schema (2020-12) of a job, generated from the types and used as the validator, so that contract and worker
+//! cannot differ.
 
 use std::{collections::HashMap, sync::OnceLock};
 
@@ -26,7 +26,7 @@ pub struct Envelope<P> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", regex(pattern = r"^[A-Za-z0-9._:-]{1,128}$"), extend("x-rule" = "must be 1 to 128 characters of A-Z, a-z, 0-9 and . _ : -, e.g. release-42"))]
     pub id: Option<String>,
-    /// Must equal the routing key where given.
+    /// Must equal the routing key if given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub kind: Option<String>,
@@ -108,7 +108,8 @@ impl JobSchema {
         &self.document
     }
 
-    /// Removes optional members that are `null`, and the excess entries of lists; returns a violation for each such list.
+    /// Removes optional members that are `null`, and the excess entries of lists; returns a violation for each such
+    /// list.
     pub(crate) fn trim(&self, job: &mut Value) -> Vec<Violation> {
         self.shape.trim(job)
     }

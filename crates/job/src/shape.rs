@@ -1,6 +1,6 @@
 //! The shape of a job: its optional members and the limits of its lists. It is read from the schema and applied before
-//! validation: `null` for an optional member is removed, and so is the excess of a list. Free-form parts (`metadata`, a sample
-//! event) have no shape and are not changed.
+//! validation: `null` for an optional member is removed, and so is the excess of a list. Free-form parts (`metadata`, a
+//! sample event) have no shape and are not changed.
 
 use std::collections::HashMap;
 
@@ -43,7 +43,8 @@ impl Shape {
         self.entries.is_some() || !self.members.is_empty()
     }
 
-    /// Removes optional members that are `null`, and the excess entries of lists; returns a violation for each such list.
+    /// Removes optional members that are `null`, and the excess entries of lists; returns a violation for each such
+    /// list.
     pub(super) fn trim(&self, job: &mut Value) -> Vec<Violation> {
         let mut trimming = Trimming { at: String::new(), left: MAX_ENTRIES, found: Vec::new() };
         trimming.trim(self, job);

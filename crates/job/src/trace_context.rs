@@ -1,6 +1,6 @@
-//! The position of a job in a trace (W3C Trace Context, SPEC 1): read from its headers, and passed on to the API, the event and
-//! the webhooks. If spans are exported, the context of our own span is passed on, a child of the producer's; if not, the
-//! producer's context, unchanged. A job without a context gets none.
+//! The position of a job in a trace (W3C Trace Context, SPEC 1): read from its headers, and passed on to the API, the
+//! event and the webhooks. If spans are exported, the context of our own span is passed on, a child of the producer's;
+//! if not, the producer's context, unchanged. A job without a context gets none.
 //!
 //! A message that goes back to the queue keeps the producer's context, so that all attempts are siblings.
 
@@ -74,8 +74,8 @@ impl TraceContext {
     }
 }
 
-/// Merges the contexts of several jobs for work that is done for all of them: each once, the sampled ones first, because the
-/// first becomes the parent of the work's span and an unsampled parent would drop it.
+/// Merges the contexts of several jobs for work that is done for all of them: each once, the sampled ones first,
+/// because the first becomes the parent of the work's span and an unsampled parent would drop it.
 pub fn merge_contexts(contexts: impl IntoIterator<Item = TraceContext>) -> Vec<TraceContext> {
     let mut all: Vec<TraceContext> = Vec::new();
     for context in contexts {
@@ -87,7 +87,8 @@ pub fn merge_contexts(contexts: impl IntoIterator<Item = TraceContext>) -> Vec<T
     all
 }
 
-/// Checks `<version>-<trace>-<parent>-<flags>` in lower-case hex, with no id of zeros only. Later versions may append more.
+/// Checks `<version>-<trace>-<parent>-<flags>` in lower-case hex, with no id of zeros only. Later versions may append
+/// more.
 fn is_traceparent(text: &str) -> bool {
     let Some((known, more)) = text.split_at_checked(LENGTH) else { return false };
     let parts: Vec<_> = known.split('-').collect();

@@ -1,5 +1,5 @@
-//! Violations of a job's rules. The first [`MAX_VIOLATIONS_KEPT`] are kept and the rest is counted: a job of a megabyte can have
-//! half a million violations.
+//! Violations of a job's rules. The first [`MAX_VIOLATIONS_KEPT`] are kept and the rest is counted: a job of a megabyte
+//! can have half a million violations.
 
 use std::{ops::Deref, slice, vec};
 

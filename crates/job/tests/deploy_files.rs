@@ -72,7 +72,7 @@ fn prometheus_scrapes_every_worker() {
     assert_section("deploy/prometheus/prometheus.yml", "      - names: [", "]\n", &names.join(", "));
 }
 
-/// An alert fires where nobody works a kind; the Prometheus operator gets the same rules as the other one.
+/// An alert fires if nobody works a kind; the Prometheus operator gets the same rules as the other one.
 #[test]
 fn every_kind_that_nobody_works_is_noticed() {
     let wanted = Kind::of_producers().filter(|kind| !kind.is_optional());

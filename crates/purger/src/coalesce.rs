@@ -35,9 +35,9 @@ mod search;
 mod state;
 mod visits;
 
-/// The time that a stopped job waits for its requests in flight. Each is over within one HTTP request, 15 s, since none is
-/// begun any more (and no token is waited for); the worker and a drain (25 s) wait longer than this. What is not known by
-/// then is purged once more.
+/// The time that a stopped job waits for its requests in flight. Each is over within one HTTP request, 15 s, since none
+/// is begun any more (and no token is waited for); the worker and a drain (25 s) wait longer than this. What is not
+/// known by then is purged once more.
 const LONGEST_REQUEST: Duration = Duration::from_secs(17);
 
 /// The handle by which jobs hand in their paths.
@@ -49,7 +49,8 @@ pub(crate) struct Coalescer {
 }
 
 impl Coalescer {
-    /// Makes a coalescer that purges by `cdn`, and the task that has to run for it. A `linger` of zero keeps jobs apart.
+    /// Makes a coalescer that purges by `cdn`, and the task that has to run for it. A `linger` of zero keeps jobs
+    /// apart.
     pub(crate) fn new<C: Cdn>(cdn: C, linger: Duration) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (commands, received) = mpsc::unbounded_channel();
         let coalescer = Self { commands, next_key: Arc::default() };
@@ -71,7 +72,7 @@ impl Coalescer {
         let key = JobKey(self.next_key.fetch_add(1, Ordering::Relaxed));
         let (reply, mut outcome) = oneshot::channel();
         self.send(Command::Submit { key, order, reply });
-        // Also where this future is dropped.
+        // Also if this future is dropped.
         let _guard = LeaveGuard { coalescer: self, key };
         tokio::select! {
             outcome = &mut outcome => return outcome.unwrap_or(gone),

@@ -16,7 +16,7 @@ pub struct Payload {
     /// Each begins with `/`; a `*` as the very last character stands for everything that begins so.
     #[schemars(length(min = 1, max = 10_000))]
     pub paths: Vec<String>,
-    /// Has to be true where a path is `/*`.
+    /// Has to be true if a path is `/*`.
     #[serde(default)]
     pub allow_purge_all: bool,
 }

@@ -149,7 +149,7 @@ impl PurgeProgress {
         }
     }
 
-    /// Returns the state that travels with the job; `None` where nothing was done.
+    /// Returns the state that travels with the job; `None` if nothing was done.
     pub(crate) fn state(&self) -> Option<&State> {
         (self.state.batches > 0).then_some(&self.state)
     }
@@ -184,7 +184,7 @@ pub struct PurgeReport {
     pub paths: Vec<String>,
     /// The number of entries of the payload that are purged.
     pub paths_count: usize,
-    /// The paths that are not purged, the first 1,000, where the job did not succeed.
+    /// The paths that are not purged, the first 1,000, if the job did not succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remaining: Option<Vec<String>>,
     /// The number of entries of the payload that are not purged.

@@ -273,7 +273,7 @@ async fn no_more_than_the_concurrency_is_handed_out(subject: &Subject) {
     queue.close().await;
 }
 
-/// The list. `RabbitMQ` is put to it by `rabbit::tests`, where there is a broker.
+/// The list. `RabbitMQ` is put to it by `rabbit::tests`, if there is a broker.
 pub(super) async fn all(subject: Subject) {
     let subject = &subject;
     a_message_comes_out_as_it_went_in(subject).await;

@@ -1,5 +1,5 @@
-//! Dead letters: messages that no worker receives any more, and the publications of a redrive. [`crate::inspector`] reads and
-//! removes them.
+//! Dead letters: messages that no worker receives any more, and the publications of a redrive. [`crate::inspector`]
+//! reads and removes them.
 
 mod dead_letter;
 mod stored;

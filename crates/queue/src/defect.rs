@@ -20,8 +20,8 @@ pub enum MessageDefect {
     TooLong,
     /// They are not AMQP, or a table has a name twice.
     Malformed,
-    /// It was published by the key of one kind and came to the queue of another, by `CC` or `BCC`; or it is for an internal
-    /// kind and did not come by an exchange of ours.
+    /// It was published by the key of one kind and came to the queue of another, by `CC` or `BCC`; or it is for an
+    /// internal kind and did not come by an exchange of ours.
     OtherKey,
 }
 

@@ -1,5 +1,5 @@
-//! Access to a queue for operators, the same on both backends: dead letters, events and waiting jobs. Removes nothing unless
-//! requested.
+//! Access to a queue for operators, the same on both backends: dead letters, events and waiting jobs. Removes nothing
+//! unless requested.
 
 use std::{
     collections::VecDeque,
@@ -48,7 +48,7 @@ impl QueueInspector {
         }))
     }
 
-    /// Whether this backend has such a queue.
+    /// Returns true if this backend has such a queue.
     pub fn has(&self, which: DeadLetterQueue) -> bool {
         let missing = match self.0 {
             Backend::Rabbit(_) => DeadLetterQueue::Unknown,
@@ -65,8 +65,8 @@ impl QueueInspector {
         }
     }
 
-    /// Browses the messages that are in a queue now, oldest first. On `RabbitMQ`, other processes do not see the messages
-    /// that were read meanwhile. At most `undecided` messages may be neither kept nor removed at a time.
+    /// Browses the messages that are in a queue now, oldest first. On `RabbitMQ`, other processes do not see the
+    /// messages that were read meanwhile. At most `undecided` messages may be neither kept nor removed at a time.
     pub async fn browse(&self, which: DeadLetterQueue, undecided: usize) -> Result<Browser, QueueError> {
         Ok(Browser(match &self.0 {
             Backend::Rabbit(dead_letters) => BrowserOf::Rabbit(Box::new(dead_letters.browse(which, undecided).await?)),
@@ -115,7 +115,8 @@ impl QueueInspector {
         }))
     }
 
-    /// Passes every unsettled job to `visit`. Returns false on `RabbitMQ`, where jobs cannot be read without consuming them.
+    /// Passes every unsettled job to `visit`. Returns false on `RabbitMQ`, where jobs cannot be read without consuming
+    /// them.
     pub async fn each_waiting_job(&self, mut visit: impl FnMut(WaitingJob)) -> Result<bool, QueueError> {
         let Backend::Sqlite(store) = &self.0 else { return Ok(false) };
         let mut sequence = 0;

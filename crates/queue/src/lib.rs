@@ -1,5 +1,6 @@
-//! The queue of a worker process: what comes out of it ([`Delivery`]) and what goes into it ([`Publication`]). Two backends,
-//! `RabbitMQ` and an embedded `SQLite` file, keep the same promises (SPEC 6); `conformance` is the list of them.
+//! The queue of a worker process: what comes out of it ([`Delivery`]) and what goes into it ([`Publication`]). Two
+//! backends, `RabbitMQ` and an embedded `SQLite` file, keep the same promises (SPEC 6); `conformance` is the list of
+//! them.
 //!
 //! | file | what it holds |
 //! | --- | --- |

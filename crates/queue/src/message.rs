@@ -1,5 +1,5 @@
-//! The vocabulary of the queue: what goes into it ([`Publication`]), what comes out of it ([`Delivery`], [`Settler`]), and
-//! what can go wrong ([`QueueError`]). Both backends speak it; it knows neither.
+//! The vocabulary of the queue: what goes into it ([`Publication`]), what comes out of it ([`Delivery`], [`Settler`]),
+//! and what can go wrong ([`QueueError`]). Both backends speak it; it knows neither.
 //!
 //! What becomes of a job is decided by the worker.
 
@@ -32,20 +32,20 @@ pub enum Destination {
     },
     /// The events, with routing key `<kind>.<outcome>`.
     Event {
-        /// `cdn.purge`, …, or `unknown` where the kind could not be read.
+        /// `cdn.purge`, …, or `unknown` if the kind could not be read.
         kind: String,
         /// `succeeded`, `failed` or `expired`.
         outcome: &'static str,
     },
-    /// A producer's reply queue. A reply that cannot be delivered is counted and is no failure. The embedded queue drops
-    /// replies.
+    /// A producer's reply queue. A reply that cannot be delivered is counted and is no failure. The embedded queue
+    /// drops replies.
     Reply {
         /// The queue's name.
         queue: String,
     },
     /// The dead letters of a kind.
     Dead {
-        /// `cdn.purge`, …, or `unknown` where the kind could not be read.
+        /// `cdn.purge`, …, or `unknown` if the kind could not be read.
         kind: String,
     },
 }
@@ -79,7 +79,8 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Returns true unless the message was just sent by a producer: it was delivered before, or this product published it.
+    /// Returns true unless the message was just sent by a producer: it was delivered before, or this product published
+    /// it.
     pub fn came_before(&self) -> bool {
         self.redelivered || self.lane != Lane::Jobs
     }
@@ -104,21 +105,21 @@ pub trait Settle: Send + Sync + fmt::Debug {
     /// Returns true once the session of this delivery is gone: it can no longer be acknowledged.
     fn is_stale(&self) -> bool;
 
-    /// Waits until the session of this delivery is gone; for ever where there are no sessions.
+    /// Waits until the session of this delivery is gone; for ever if there are no sessions.
     fn lost(&self) -> BoxFuture<'_, ()>;
 
     /// The lease under which it was delivered, for an exclusive kind.
     fn lease(&self) -> Option<Lease>;
 
-    /// Makes all of `publications` durable, then removes the message from the queue. On `RabbitMQ`: publishes, waits for all
-    /// confirms but those of replies, acknowledges. Embedded: one transaction.
+    /// Makes all of `publications` durable, then removes the message from the queue. On `RabbitMQ`: publishes, waits
+    /// for all confirms but those of replies, acknowledges. Embedded: one transaction.
     ///
-    /// Waits while the broker is away. [`QueueError::Closed`] when the process stops first: nothing is lost, the message
-    /// is delivered again. [`QueueError::TooLarge`] returns the settler.
+    /// Waits while the broker is away. [`QueueError::Closed`] when the process stops first: nothing is lost, the
+    /// message is delivered again. [`QueueError::TooLarge`] returns the settler.
     fn settle(self: Box<Self>, publications: Vec<Publication>) -> BoxFuture<'static, Result<Settled, QueueError>>;
 
-    /// Makes all of `publications` durable, then rejects the message, so that the broker itself dead-letters it, whatever its
-    /// size. The embedded queue settles it, since it takes messages of any size.
+    /// Makes all of `publications` durable, then rejects the message, so that the broker itself dead-letters it,
+    /// whatever its size. The embedded queue settles it, since it takes messages of any size.
     fn leave_to_broker(
         self: Box<Self>,
         publications: Vec<Publication>,
@@ -133,7 +134,8 @@ pub trait Settle: Send + Sync + fmt::Debug {
 pub enum Settled {
     /// The message is removed from the queue, and its publications are durable.
     Acknowledged,
-    /// The publications are durable, but the session of the delivery is gone: the message is, or will be, delivered again.
+    /// The publications are durable, but the session of the delivery is gone: the message is, or will be, delivered
+    /// again.
     Stale,
 }
 
@@ -168,13 +170,13 @@ pub enum QueueError {
     TooLarge {
         /// The message's size and the broker's limit.
         size: TooLarge,
-        /// The right to settle, where the message was to be published by a settlement.
+        /// The right to settle, if the message was to be published by a settlement.
         settler: Option<Settler>,
     },
 }
 
 impl QueueError {
-    /// Returns true where a retry may succeed.
+    /// Returns true if a retry may succeed.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Broker(_) => true,
@@ -195,7 +197,7 @@ pub(crate) fn store_error_may_pass(error: &rusqlite::Error) -> bool {
 pub struct TooLarge {
     /// Size of the message's body.
     pub bytes: usize,
-    /// The broker's limit, where it said so.
+    /// The broker's limit, if it said so.
     pub limit: Option<usize>,
 }
 
@@ -218,6 +220,6 @@ pub struct Health {
     pub notes: Vec<String>,
     /// The broker takes no publications now (alarm): no job may start that would end in one.
     pub publishing_blocked: bool,
-    /// Kinds that another process works exclusively (SPEC 6.1, lock), with the reason where nobody seems to work one.
+    /// Kinds that another process works exclusively (SPEC 6.1, lock), with the reason if nobody seems to work one.
     pub standing_by: BTreeMap<Kind, Option<String>>,
 }

@@ -64,7 +64,7 @@ impl Queue {
         }
     }
 
-    /// Returns true where no other process shares the work of this queue.
+    /// Returns true if no other process shares the work of this queue.
     pub fn is_single_process(&self) -> bool {
         matches!(self, Self::Sqlite(_))
     }
@@ -96,7 +96,7 @@ impl Queue {
         dispatch!(self, Self, queue => queue.failed().await)
     }
 
-    /// Returns true where deliveries were returned within the last `time` because a session was lost.
+    /// Returns true if deliveries were returned within the last `time` because a session was lost.
     pub fn lost_session_within(&self, time: Duration) -> bool {
         match self {
             Self::Rabbit(queue) => queue.lost_session_within(time),
@@ -146,7 +146,7 @@ impl Consumer {
         dispatch!(&mut self.0, ConsumerOf, consumer => consumer.resume());
     }
 
-    /// Takes one waiting job for a probe while the consumer is paused. `None` where none waits or the broker is away.
+    /// Takes one waiting job for a probe while the consumer is paused. `None` if none waits or the broker is away.
     pub async fn take_one(&mut self) -> Option<Delivery> {
         dispatch!(&mut self.0, ConsumerOf, consumer => consumer.take_one().await)
     }

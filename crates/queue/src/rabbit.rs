@@ -1,8 +1,8 @@
 //! The queue on `RabbitMQ` (SPEC 6.1).
 //!
-//! Two connections, one to consume and one to publish, each with a supervisor that runs sessions on it, one after the other
-//! ([`session`]). A third, where there are replies ([`reply_sender`]), may fail without consequences. The names of exchanges
-//! and queues are in [`crate::topology`].
+//! Two connections, one to consume and one to publish, each with a supervisor that runs sessions on it, one after the
+//! other ([`session`]). A third, if there are replies ([`reply_sender`]), may fail without consequences. The names of
+//! exchanges and queues are in [`crate::topology`].
 //!
 //! ```text
 //! queue ─┬─ session ─ consume ─ kind_consumer ─ buffer ─ settle     deliveries and their settlement

@@ -231,7 +231,8 @@ impl Topology {
     /// Adds a delay queue. If bit `bit` of a delay is 1, the message waits in this queue, else it passes on at once.
     fn add_delay_queue(&mut self, prefix: &str, bit: u32) {
         let name = delay_exchange(prefix, bit);
-        // A message that matches nothing would stay in the queue before, and a few dozen of them would block that queue.
+        // A message that matches nothing would stay in the queue before, and a few dozen of them would block that
+        // queue.
         let step = self.exchange(name.clone(), Routing::Topic, Some(&unrouted(prefix)));
         step.former = Some(Former { routing: Routing::Topic, arguments: Arguments::new() });
         self.queue(name.clone(), delay_queue(prefix, bit));

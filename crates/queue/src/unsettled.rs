@@ -1,5 +1,5 @@
-//! How many deliveries this process holds unsettled, kind by kind, whatever they wait for: their handler, the audit, room.
-//! The queue counts them neither as waiting nor as done, so they are counted here.
+//! How many deliveries this process holds unsettled, kind by kind, whatever they wait for: their handler, the audit,
+//! room. The queue counts them neither as waiting nor as done, so they are counted here.
 
 use std::{
     collections::BTreeMap,

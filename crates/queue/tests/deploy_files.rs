@@ -23,7 +23,7 @@ fn the_definitions_hold_the_whole_topology() {
     assert_made(name, &lines(&definitions));
 }
 
-/// For the messaging topology operator, where that makes the objects.
+/// For the messaging topology operator, if that makes the objects.
 #[test]
 fn the_custom_resources_hold_the_whole_topology() {
     let topology = topology_json();

@@ -61,7 +61,7 @@ pub(crate) struct ScanStatus {
     pub status: String,
     /// `clean`, `malware`, …
     pub result: Option<String>,
-    /// Whether the file was put away.
+    /// True if the file was put away.
     pub quarantined: Option<bool>,
 }
 
@@ -91,7 +91,7 @@ struct Ordered {
     id: ScanId,
 }
 
-/// Orders a scan of a file. There is no way to look up whether one was ordered before: where the answer is lost,
+/// Orders a scan of a file. There is no way to look up whether one was ordered before: if the answer is lost,
 /// the error is [`Ambiguous`](genfleet_core::error::ErrorClass::Ambiguous), and ordering again makes a second scan.
 pub(crate) async fn order(job: &JobContext, file_id: &str) -> Result<ScanId, ApiError> {
     let request = ApiRequest::post(SCANS).at(format!("/api/v2/files/{file_id}/scans")).json(&json!({}));

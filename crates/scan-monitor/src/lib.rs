@@ -62,7 +62,7 @@ pub struct ScanMonitorOptions {
     pub scan_timeout: Duration,
 
     /// Orders that may be sent and not yet recorded in the queue. So many files may be scanned twice when a process is
-    /// killed; more of them order faster where the API answers slowly
+    /// killed; more of them order faster if the API answers slowly
     #[arg(long, env = "GENFLEET_UNRECORDED_ORDERS", value_name = "N", default_value = "1")]
     pub unrecorded_orders: NonZeroU16,
 
@@ -136,8 +136,8 @@ impl ScanMonitor {
         Ok(self.again(job, &scan, Duration::ZERO))
     }
 
-    /// Nobody can look up whether a scan was ordered: a process that dies between an order and its record leaves it to be
-    /// ordered again. The turn bounds how many that may be.
+    /// Nobody can look up whether a scan was ordered: a process that dies between an order and its record leaves it to
+    /// be ordered again. The turn bounds how many that may be.
     async fn take_turn(&self, job: &JobContext) -> Result<(), JobError> {
         let waiting = Arc::clone(&self.orders).acquire_owned();
         let Some(Ok(turn)) = job.stop().run_until_cancelled(waiting).await else { return Err(JobError::interrupted()) };

@@ -1,9 +1,9 @@
-//! `media.scan`: fetches a file from the platform, scans it with an engine, and acts where malware is found (SPEC 3.6).
+//! `media.scan`: fetches a file from the platform, scans it with an engine, and acts if malware is found (SPEC 3.6).
 //!
-//! [`MediaScan`] is the handler. What upstream sends is in [`payload`], the remote calls in [`api`], links in [`fetch`], one
-//! file in [`scan`], the engine in [`engine`], what is done about malware in [`act`], what a job remembers and tells in
-//! [`report`]. Link and bytes are fetched in one attempt, since links live for minutes; a verdict of malware is durable
-//! before it is acted upon.
+//! [`MediaScan`] is the handler. What upstream sends is in [`payload`], the remote calls in [`api`], links in
+//! [`fetch`], one file in [`scan`], the engine in [`engine`], what is done about malware in [`act`], what a job
+//! remembers and tells in [`report`]. Link and bytes are fetched in one attempt, since links live for minutes; a
+//! verdict of malware is durable before it is acted upon.
 
 use std::time::Duration;
 

@@ -25,7 +25,7 @@ pub struct Payload {
     /// `archive_parser` (45 s); it chooses by its own configuration, so this is told, not sent.
     #[schemars(extend("enum" = ["standard", "deep", "archive"]))]
     pub scan_engine: String,
-    /// What happens to the file where something is found.
+    /// What happens to the file if something is found.
     #[schemars(extend("enum" = ["auto_quarantine", "notify_and_hold", "allow_with_flag"]))]
     pub quarantine_action: String,
     /// Anything of the sender's own, at most 16 KiB of JSON: told in the report, not sent.
@@ -61,7 +61,7 @@ mod tests {
         json!({"fileId": FILE, "scanEngine": "standard", "quarantineAction": "auto_quarantine"})
     }
 
-    /// The good payload with some members changed, or taken out where they are `null`.
+    /// The good payload with some members changed, or taken out if they are `null`.
     fn with(changes: &Value) -> Value {
         let mut payload = good();
         for (name, value) in changes.as_object().unwrap() {

@@ -50,7 +50,7 @@ impl Pace {
         }
     }
 
-    /// Is a scan of this age given up where it says "not yet", and is a poll that fails the job's failure?
+    /// Is a scan of this age given up if it says "not yet", and is a poll that fails the job's failure?
     pub(crate) fn is_over(&self, age: Duration) -> bool {
         age >= self.timeout
     }

@@ -74,11 +74,11 @@ pub struct ScanReport {
     status: Option<String>,
     /// The platform's word, e.g. `clean` or `malware`.
     result: Option<String>,
-    /// Whether the platform put the file into quarantine.
+    /// True if the platform put the file into quarantine.
     quarantined: Option<bool>,
     /// As the job asked.
     quarantine_action: String,
-    /// Whether something was found; null where nobody knows, which is not the same as false.
+    /// True if something was found; null if nobody knows, which is not the same as false.
     threat_detected: Option<bool>,
     /// How often the scan was asked for.
     polls: u32,
@@ -193,7 +193,8 @@ impl ScanStatus {
         }
     }
 
-    /// Whether something was found. Only a completed scan can say that nothing was, and only in the word for it.
+    /// Returns true if something was found. Only a completed scan can say that nothing was, and only in the word for
+    /// it.
     pub(crate) fn threat_detected(&self) -> Option<bool> {
         let result = self.result.as_deref();
         let is_threat = |word: &str| THREATS.iter().any(|threat| threat.eq_ignore_ascii_case(word.trim()));

@@ -50,13 +50,13 @@ pub(crate) struct Registrations {
 }
 
 impl Registrations {
-    /// Registers `url`, or nothing where there is none.
+    /// Registers `url`, or nothing if there is none.
     pub(crate) fn new(client: GenesysClient, url: Option<SecurityWebhookUrl>) -> Self {
         let now = Instant::now();
         Self { client, url, actions: std::array::from_fn(|_| Arc::new(Mutex::new(Stage::Due(now)))) }
     }
 
-    /// Begins the registration for `action` where it is due. Waits for nothing.
+    /// Begins the registration for `action` if it is due. Waits for nothing.
     pub(crate) fn see_to(&self, action: &str, job: &JobContext) {
         let Some(url) = &self.url else { return };
         let Some(turn) = self.turn(action) else { return };
@@ -65,7 +65,7 @@ impl Registrations {
         tokio::spawn(async move { register(&client, &url, &action, turn, &stop).await }.in_current_span());
     }
 
-    /// The right to register `action`, where it is due and nobody is at it.
+    /// The right to register `action`, if it is due and nobody is at it.
     fn turn(&self, action: &str) -> Option<OwnedMutexGuard<Stage>> {
         let index = QUARANTINE_ACTIONS.iter().position(|known| *known == action)?;
         let stage = Arc::clone(&self.actions[index]).try_lock_owned().ok()?;

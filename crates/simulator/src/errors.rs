@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// An error of the API. Its body is written by [`render`], where the correlation id is known.
+/// An error of the API. Its body is written by [`render`], if the correlation id is known.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,

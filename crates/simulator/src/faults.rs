@@ -15,7 +15,8 @@ pub use check::FaultRuleError;
 /// A fault rule: which requests it matches, how often it fires, and its effect.
 ///
 /// As JSON in camelCase, or as one line: `status=429,rate=0.2,retry-after=2,path=/api/v2/external/cdn/purge`,
-/// `lost,rate=0.05`, `latency=200ms`. A value with a comma or a quote in it is put in double quotes, with `\"` and `\\`.
+/// `lost,rate=0.05`, `latency=200ms`. A value with a comma or a quote in it is put in double quotes, with `\"` and
+/// `\\`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct FaultRule {
@@ -58,13 +59,13 @@ pub struct FaultRule {
     /// Milliseconds to wait after the effect and before the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<u64>,
-    /// Whether to close the connection without an answer, after the effect.
+    /// True to close the connection without an answer, after the effect.
     #[serde(skip_serializing_if = "is_false")]
     pub lost: bool,
-    /// Whether not to answer; the connection is closed after ten minutes.
+    /// True if not to answer; the connection is closed after ten minutes.
     #[serde(skip_serializing_if = "is_false")]
     pub hang: bool,
-    /// Whether the request has its effect. By default it does not with `status` and `hang`, and does
+    /// True if the request has its effect. By default it does not with `status` and `hang`, and does
     /// otherwise. `lost` with `false` loses the request and not only its answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effect: Option<bool>,
@@ -148,7 +149,7 @@ pub(crate) struct Target<'a> {
 }
 
 impl FaultRule {
-    /// Whether the request reaches its route.
+    /// Returns true if the request reaches its route.
     pub(crate) fn lets_the_effect_happen(&self) -> bool {
         self.effect.unwrap_or(self.status.is_none() && !self.hang)
     }
@@ -194,8 +195,8 @@ impl Faults {
         &self.0
     }
 
-    /// Returns the first rule that matches the request and fires, with its name for the record. `roll` returns a number from 0
-    /// to 1, 1 excluded.
+    /// Returns the first rule that matches the request and fires, with its name for the record. `roll` returns a number
+    /// from 0 to 1, 1 excluded.
     pub(crate) fn choose(&mut self, target: Target<'_>, roll: impl Fn() -> f64) -> Option<(String, FaultRule)> {
         let fires = |(_, armed): &mut (usize, &mut Armed)| armed.rule.meets(target) && armed.fires(&roll);
         let (index, armed) = self.0.iter_mut().enumerate().find_map(|mut entry| fires(&mut entry).then_some(entry))?;

@@ -1,7 +1,7 @@
 //! Rate limits: fixed windows for each token and for each client.
 //!
-//! A window starts with the first request after the end of the previous one. The time is a parameter. The caller decides
-//! how a request over the limit is answered.
+//! A window starts with the first request after the end of the previous one. The time is a parameter. The caller
+//! decides how a request over the limit is answered.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

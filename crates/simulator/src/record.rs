@@ -1,7 +1,8 @@
 //! The record of all requests except those to the control routes, with their answers.
 //!
-//! A request is recorded when it arrives and completed when it is answered, so that requests whose clients timed out are
-//! recorded, too. Secrets are not recorded: only the scheme of an authorization, and forms without the `client_secret`.
+//! A request is recorded when it arrives and completed when it is answered, so that requests whose clients timed out
+//! are recorded, too. Secrets are not recorded: only the scheme of an authorization, and forms without the
+//! `client_secret`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -38,7 +39,7 @@ pub struct RecordedRequest {
     pub query: Option<String>,
     /// The status of the answer; `None` before the answer, or if it was dropped.
     pub status: Option<u16>,
-    /// Whether the request had its effect.
+    /// True if the request had its effect.
     pub effect: bool,
     /// The fault that was applied: the rule's name, or `#` and its index.
     pub fault: Option<String>,

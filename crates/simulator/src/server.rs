@@ -79,8 +79,8 @@ impl Simulator {
         self.shared.lock().organisation.shown()
     }
 
-    /// Changes one part of the organisation (`eventStreams`, `webMessaging`, `webDeployments`, `network`, `files`, `media`).
-    /// Fails with a message if the change is invalid.
+    /// Changes one part of the organisation (`eventStreams`, `webMessaging`, `webDeployments`, `network`, `files`,
+    /// `media`). Fails with a message if the change is invalid.
     pub fn set(&self, part: &str, change: &Value) -> Result<(), String> {
         self.shared.lock().organisation.set(part, change)
     }

@@ -44,8 +44,8 @@ pub(crate) struct StoredDefinition {
 
 /// Somewhere to register definitions.
 pub(crate) trait EventStreams: Sync {
-    /// Replaces the version `if_match`, an `ETag` or [`ANY`](crate::version::ANY). Safe to repeat: of a repeat after an answer that
-    /// was lost the worst is a conflict with itself.
+    /// Replaces the version `if_match`, an `ETag` or [`ANY`](crate::version::ANY). Safe to repeat: of a repeat after an
+    /// answer that was lost the worst is a conflict with itself.
     fn put(&self, definition: &Definition, if_match: &str) -> impl Future<Output = Result<Put, ApiError>> + Send;
 
     /// The definition that is there, if there is one.

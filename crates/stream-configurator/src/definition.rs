@@ -69,14 +69,14 @@ impl Definition {
         &self.sha256
     }
 
-    /// Whether `registered` is this definition; what else the API tells beside it does not count.
+    /// Returns true if `registered` is this definition; what else the API tells beside it does not count.
     pub(crate) fn is(&self, registered: &Value) -> bool {
         let same = |(name, value): (&String, &Value)| registered.get(name).is_some_and(|there| is_same(value, there));
         self.body.as_object().is_some_and(|members| members.iter().all(same))
     }
 }
 
-/// Whether two values say the same: numbers by their value, and a member that is null as one that is not there.
+/// Returns true if two values say the same: numbers by their value, and a member that is null as one that is not there.
 pub(crate) fn is_same(ours: &Value, theirs: &Value) -> bool {
     match (ours, theirs) {
         (Value::Object(ours), Value::Object(theirs)) => {

@@ -1,7 +1,8 @@
 //! `eventbridge.configure`: creates or updates the Amazon `EventBridge` integration of an organisation (SPEC 3.8).
 //!
-//! [`EventbridgeConfigurator`] is the handler; what upstream sends is in [`payload`], the steps are in [`steps`], what is
-//! sent in [`config`], the AWS side in [`render`], the remote calls in [`api`], what lists do not show yet in [`lately`].
+//! [`EventbridgeConfigurator`] is the handler; what upstream sends is in [`payload`], the steps are in [`steps`], what
+//! is sent in [`config`], the AWS side in [`render`], the remote calls in [`api`], what lists do not show yet in
+//! [`lately`].
 
 use genfleet_core::{
     contract::ContractTerms,

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// Names in a path, at most, where it says where something is put: what is made of it stays readable for everybody.
+/// Names in a path, at most, if it says where something is put: what is made of it stays readable for everybody.
 pub(crate) const MOST_NAMES: usize = 32;
 
 /// Names separated by dots, none of them empty.
@@ -10,7 +10,7 @@ pub(crate) const MOST_NAMES: usize = 32;
 pub(crate) struct FieldPath<'a>(&'a str);
 
 impl<'a> FieldPath<'a> {
-    /// The path that `text` writes, where it writes one.
+    /// The path that `text` writes, if it writes one.
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let is_name = |name: &str| !name.is_empty() && !name.contains(char::is_whitespace);
         text.split('.').all(is_name).then_some(Self(text))

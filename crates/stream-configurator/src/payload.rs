@@ -39,7 +39,7 @@ pub struct Payload {
     pub etag: Option<String>,
     /// An event to try transformations and mappings on, before anything is sent. Not sent itself.
     pub sample_event: Option<Value>,
-    /// What to do where somebody else has changed the definition.
+    /// What to do if somebody else has changed the definition.
     #[serde(default)]
     pub on_conflict: OnConflict,
 }
@@ -170,7 +170,7 @@ pub struct AttributeMapping {
     pub target: String,
 }
 
-/// What to do where the definition is not the one that was last read.
+/// What to do if the definition is not the one that was last read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnConflict {

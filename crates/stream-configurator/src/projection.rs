@@ -1,7 +1,7 @@
 //! What transformations and mappings make of a sample event. Pure; it can fail, and then says where.
 //!
-//! Values stay where they are in the sample: a thousand directives may name the same large part of it. What is found out
-//! about a part is found out once: the work grows with the sample and with the directives, not with both.
+//! Values stay where they are in the sample: a thousand directives may name the same large part of it. What is found
+//! out about a part is found out once: the work grows with the sample and with the directives, not with both.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -34,17 +34,17 @@ pub(crate) const MAX_TOLD_BYTES: usize = 64 * 1024;
 pub(crate) struct Projection {
     /// The event, or the SHA-256 of one that is too long to be reported.
     pub event: Value,
-    /// The share of directives that resolved; 1 where there is none.
+    /// The share of directives that resolved; 1 if there is none.
     pub success_rate: f64,
 }
 
 impl Projection {
-    /// What is made of the payload's sample event, where it has one.
+    /// What is made of the payload's sample event, if it has one.
     pub(crate) fn of(payload: &Payload) -> Option<Self> {
         Some(Self::of_groups(payload.sample_event.as_ref()?, [(None, payload.directives())]))
     }
 
-    /// What groups of directives make of `sample`: each under its name, or at the top where it has none.
+    /// What groups of directives make of `sample`: each under its name, or at the top if it has none.
     pub(crate) fn of_groups<'a, D: Iterator<Item = Directive<'a>>>(
         sample: &Value,
         groups: impl IntoIterator<Item = (Option<&'a str>, D)>,
@@ -99,7 +99,7 @@ pub(crate) fn violations<'a>(directives: impl Iterator<Item = Directive<'a>>, sa
 struct Looks<'a>(HashMap<(&'a str, &'a str), Option<usize>>);
 
 impl<'a> Looks<'a> {
-    /// What a directive makes of an event: `None` where it is no directive at all, else the value or why there is none.
+    /// What a directive makes of an event: `None` if it is no directive at all, else the value or why there is none.
     fn resolve(&mut self, directive: &Directive<'a>, event: &'a Value) -> Result<Option<Projected<'a>>, String> {
         let source = directive.source;
         let (Some(path), Some(makes)) = (FieldPath::parse(source), directive.makes) else { return Ok(None) };

@@ -38,7 +38,7 @@ pub(crate) struct Order<'a> {
     pub definition: &'a Definition,
     /// The version to replace; `None` is any.
     pub etag: Option<&'a str>,
-    /// What to do where another version is there.
+    /// What to do if another version is there.
     pub on_conflict: OnConflict,
     /// This job may have sent the definition already, so that the other version may be its own.
     pub may_have_been_sent: bool,

@@ -8,8 +8,8 @@ const OFFSET: &[u8] = b"dd:dd";
 /// In minutes.
 const DAY: i32 = 24 * 60;
 
-/// Whether `text` is a time of RFC 3339: date, `T`, time and offset, such as `2026-11-20T12:00:00Z`. Also one that no
-/// instant can be, at the very end of the year 9999, which people write for "never".
+/// Returns true if `text` is a time of RFC 3339: date, `T`, time and offset, such as `2026-11-20T12:00:00Z`. Also one
+/// that no instant can be, at the very end of the year 9999, which people write for "never".
 pub(crate) fn is_rfc3339(text: &str) -> bool {
     let Some((date_and_time, rest)) = text.as_bytes().split_at_checked(DATE_AND_TIME.len()) else { return false };
     if !fits(date_and_time, DATE_AND_TIME) {
@@ -29,8 +29,8 @@ fn is_end_of_day(local: civil::DateTime, offset: i32) -> bool {
     (minute - offset).rem_euclid(DAY) == DAY - 1
 }
 
-/// `text` as an ISO 8601 time: as it is where it keeps RFC 3339, written anew where it is another way to name an
-/// instant (`2026-11-20T12:00:00.000+0000`); `None` where it names none.
+/// `text` as an ISO 8601 time: as it is where it keeps RFC 3339, written anew if it is another way to name an
+/// instant (`2026-11-20T12:00:00.000+0000`); `None` if it names none.
 pub(crate) fn iso8601(text: &str) -> Option<String> {
     if is_rfc3339(text) {
         return Some(text.to_owned());

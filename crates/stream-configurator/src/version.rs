@@ -1,5 +1,5 @@
-//! How a version is named in `If-Match`. Gateways rewrite `ETag`s on their way: they weaken them (`W/"7"`) and mark what
-//! they compressed (`"7-gzip"`). `If-Match` compares strongly, and knows neither form again. Pure.
+//! How a version is named in `If-Match`. Gateways rewrite `ETag`s on their way: they weaken them (`W/"7"`) and mark
+//! what they compressed (`"7-gzip"`). `If-Match` compares strongly, and knows neither form again. Pure.
 
 /// `If-Match` of any version, and of none.
 pub(crate) const ANY: &str = "*";
@@ -29,7 +29,7 @@ enum Form {
 }
 
 impl Version {
-    /// The one that a job names, as it names it; any where it names none.
+    /// The one that a job names, as it names it; any if it names none.
     pub(crate) fn of_job(etag: Option<&str>) -> Self {
         Self { message: etag.unwrap_or(ANY).to_owned(), form: Form::Told, refused: 0, absent: 0 }
     }
@@ -58,7 +58,7 @@ impl Version {
         self.absent
     }
 
-    /// The same version as it was before a gateway rewrote it, where that is something else.
+    /// The same version as it was before a gateway rewrote it, if that is something else.
     pub(crate) fn restored(&self) -> Option<Self> {
         let restored = Self { form: Form::Original, ..self.clone() };
         (restored.if_match() != self.if_match()).then_some(restored)

@@ -30,8 +30,8 @@ pub enum LogFormat {
     Text,
 }
 
-/// Checks a log filter: levels, and directives such as `genfleet_core=debug`, separated by commas. Anything else would be
-/// taken for the name of a target, and switch off the rest of the log.
+/// Checks a log filter: levels, and directives such as `genfleet_core=debug`, separated by commas. Anything else would
+/// be taken for the name of a target, and switch off the rest of the log.
 pub fn log_filter(written: &str) -> Result<String, ConfigError> {
     let is_known = |part: &str| part.contains(['=', ':', '[']) || part.parse::<LevelFilter>().is_ok();
     let wrong = |why: String| {

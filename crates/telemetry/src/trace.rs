@@ -1,9 +1,9 @@
 //! Traces: spans of what happens to a job, exported with OTLP. The position of a job in a trace is a
 //! [`genfleet_job::trace_context::TraceContext`].
 //!
-//! Attributes follow the OpenTelemetry conventions for messaging, `RabbitMQ` and HTTP clients. No value holds a payload, a
-//! secret, or more of a receiver's URL than scheme and host: `url.full` has the path's template in place of the path, and no
-//! query.
+//! Attributes follow the OpenTelemetry conventions for messaging, `RabbitMQ` and HTTP clients. No value holds a
+//! payload, a secret, or more of a receiver's URL than scheme and host: `url.full` has the path's template in place of
+//! the path, and no query.
 
 mod collector;
 mod export;

@@ -33,13 +33,13 @@ const PAGE_SIZE: u32 = 200;
 /// One page of connections.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Page {
-    /// What is on it, where it says; fewer than asked for where the server caps its pages.
+    /// What is on it, if it says; fewer than asked for if the server caps its pages.
     pub entities: Option<Vec<Value>>,
     /// On all pages.
     pub total: u64,
 }
 
-/// Whether something is gone, or was not there to begin with.
+/// True if something is gone, or was not there to begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deleted {
     /// It was there.

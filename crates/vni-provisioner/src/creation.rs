@@ -1,4 +1,4 @@
-//! From a plan to the one interface it describes: found where it is there, created where it is not, and looked up where
+//! From a plan to the one interface it describes: found if it is there, created if it is not, and looked up where
 //! nobody knows. Does not decide whose it is: that follows from what the job remembers of its own orders.
 
 use std::time::Duration;
@@ -101,7 +101,7 @@ pub(crate) async fn survey(job: &JobContext, plan: &Plan, rules: &Rules, recent:
     }
 }
 
-/// Creates the interface of `plan`, once, and looks it up where nobody knows what became of that.
+/// Creates the interface of `plan`, once, and looks it up if nobody knows what became of that.
 pub(crate) async fn order(job: &JobContext, plan: &Plan, recent: &Recent) -> Result<Ordered, Unordered> {
     recent.orders(plan);
     let error = match api::create(job, plan).await {

@@ -33,7 +33,7 @@ pub(crate) struct Gateways {
 }
 
 impl Gateways {
-    /// Whether the gateway of `plan` accepts a connection. Nothing is sent on it.
+    /// Returns true if the gateway of `plan` accepts a connection. Nothing is sent on it.
     pub(crate) async fn probe(&self, job: &JobContext, plan: &Plan) -> Result<(), JobError> {
         let (ip, port) = (plan.remote_ip, plan.gateway_port);
         if let Some(what) = self.refuses(ip) {

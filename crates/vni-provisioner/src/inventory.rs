@@ -20,9 +20,9 @@ use crate::{api, payload::Plan};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inventory {
     connections: Vec<Listed>,
-    /// How many there are, also where not every one was shown.
+    /// How many there are, also if not every one was shown.
     count: u64,
-    /// Why it cannot be known to have nothing in the way, where that is so.
+    /// Why it cannot be known to have nothing in the way, if that is so.
     gap: Option<String>,
 }
 
@@ -81,7 +81,7 @@ impl Inventory {
         self.count
     }
 
-    /// The id of the interface that `plan` describes, where it is there.
+    /// The id of the interface that `plan` describes, if it is there.
     pub(crate) fn identical(&self, plan: &Plan) -> Option<&str> {
         self.connections.iter().find(|one| one.is(plan)).and_then(|one| one.id.as_deref())
     }
@@ -204,7 +204,7 @@ fn cut(value: &Value) -> String {
     value.to_string().chars().take(80).collect()
 }
 
-/// Whether two networks have an address in common.
+/// Returns true if two networks have an address in common.
 pub(crate) fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
     one.contains(&other.network()) || other.contains(&one.network())
 }

@@ -2,9 +2,9 @@
 //! routing table (SPEC 3.4).
 //!
 //! [`VniProvisioner`] is the handler. What upstream sends is in [`payload`], what is there already in [`inventory`],
-//! the way from one to the other in [`creation`] with its [`gateway`] probe and what was [`recent`]ly created, what comes after in
-//! [`routing`] and [`rollback`]; one job of an organisation works at a time, [`progress`] is what travels with a job, and
-//! the remote calls are in [`api`].
+//! the way from one to the other in [`creation`] with its [`gateway`] probe and what was [`recent`]ly created, what
+//! comes after in [`routing`] and [`rollback`]; one job of an organisation works at a time, [`progress`] is what
+//! travels with a job, and the remote calls are in [`api`].
 
 use std::time::Duration;
 
@@ -137,8 +137,8 @@ impl VniProvisioner {
         }
     }
 
-    /// Looks; remembers that it is about to create; creates. Who dies after that is known to have been about to, so that
-    /// its interface is not taken for somebody else's.
+    /// Looks; remembers that it is about to create; creates. Who dies after that is known to have been about to, so
+    /// that its interface is not taken for somebody else's.
     async fn provide(&self, job: &JobContext, plan: &Plan, state: State) -> Result<Step<Self>, JobError> {
         let may_be_own = state.may_have_ordered(job);
         let survey = creation::survey(job, plan, &self.rules, &self.recent).await;

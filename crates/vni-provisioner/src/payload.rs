@@ -55,7 +55,7 @@ pub struct Payload {
     #[serde(default = "https", deserialize_with = "port")]
     #[schemars(with = "u16", range(min = 1, max = 65_535))]
     pub gateway_port: u16,
-    /// Whether to remove the interface again where its routing table never converges.
+    /// True to remove the interface again if its routing table never converges.
     #[serde(default = "yes")]
     pub rollback: bool,
 }
@@ -106,12 +106,12 @@ pub(crate) struct Plan {
     pub description: Option<String>,
     /// Where the gateway has to answer.
     pub gateway_port: u16,
-    /// Whether to remove it again where the routing table never converges.
+    /// True to remove it again if the routing table never converges.
     pub rollback: bool,
 }
 
 impl Plan {
-    /// Whether both describe the same interface: what is not compared may differ.
+    /// Returns true if both describe the same interface: what is not compared may differ.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let names = |plan: &Self| (plan.organization_id, plan.local_ip, plan.subnet);
         names(self) == names(other) && self.name == other.name && self.routing_table_id == other.routing_table_id
@@ -192,7 +192,7 @@ fn subnet(text: &str) -> Result<Ipv4Net, String> {
     if network.to_string() == text { Ok(network) } else { Err(format!("must be the network's address: {network}")) }
 }
 
-/// Told only where both can be read.
+/// Told only if both can be read.
 fn inside(local_ip: Option<Ipv4Addr>, subnet: Option<Ipv4Net>) -> Result<(), String> {
     match local_ip.zip(subnet) {
         Some((local_ip, subnet)) if !subnet.contains(&local_ip) => Err(format!("must lie inside subnetCidr, {subnet}")),

@@ -17,7 +17,7 @@ pub struct State {
     /// The interface, once it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface_id: Option<String>,
-    /// Whether this job's own POST made it.
+    /// True if this job's own POST made it.
     pub created: bool,
     /// When, in milliseconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,7 +45,7 @@ pub enum Order {
 pub struct VniReport {
     /// The API's id of the interface.
     pub interface_id: String,
-    /// Whether it was there before this job.
+    /// True if it was there before this job.
     pub adopted: bool,
     /// How often its routing table was looked at.
     pub routing_polls: u32,
@@ -72,12 +72,12 @@ impl State {
         Self { order, ..Self::default() }
     }
 
-    /// Whether an identical interface that is there was made by this job's own POST.
+    /// Returns true if an identical interface that is there was made by this job's own POST.
     ///
     /// [`Order`] is written down right after a look that showed none, one job of an organisation is worked at a time in
-    /// the whole fleet, and it is forgotten by every attempt that ends unsent. What cannot be distinguished is an identical
-    /// interface (same name, addresses and table) that somebody outside the fleet makes between that look and the death
-    /// of the process which was about to make it: it counts as this job's.
+    /// the whole fleet, and it is forgotten by every attempt that ends unsent. What cannot be distinguished is an
+    /// identical interface (same name, addresses and table) that somebody outside the fleet makes between that look and
+    /// the death of the process which was about to make it: it counts as this job's.
     pub(crate) fn may_have_ordered(&self, job: &JobContext) -> bool {
         match self.order {
             None => false,
@@ -97,7 +97,7 @@ impl State {
         }
     }
 
-    /// Whether what this job created may not show yet in what is read.
+    /// Returns true if what this job created may not show yet in what is read.
     pub(crate) fn may_lag(&self, job: &JobContext) -> bool {
         let age = self.created_at_ms.map(|at| job.now().as_millisecond().saturating_sub(at));
         age.and_then(|age| u128::try_from(age).ok()).is_some_and(|age| age < READ_LAG.as_millis())

@@ -1,4 +1,5 @@
-//! The end of a job that has an interface and no routing: whether the interface goes or stays, and how that is reported.
+//! The end of a job that has an interface and no routing: whether the interface goes or stays, and how that is
+//! reported.
 
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ use super::{
 
 static PYTHON: OnceCell<Option<PathBuf>> = OnceCell::const_new();
 
-/// A Python with the libraries beside the build; `None`, told, where they cannot be installed. Installed once.
+/// A Python with the libraries beside the build; `None`, told, if they cannot be installed. Installed once.
 async fn python() -> Option<PathBuf> {
     let install = async || tokio::task::spawn_blocking(install).await.unwrap();
     let found = PYTHON.get_or_init(install).await.clone();

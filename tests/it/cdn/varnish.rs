@@ -30,7 +30,7 @@ struct Varnish {
 }
 
 impl Varnish {
-    /// Starts it before `origin`, with the example's VCL and this change to it; `None`, told, where it is not installed.
+    /// Starts it before `origin`, with the example's VCL and this change to it; `None`, told, if it is not installed.
     async fn before(origin: &StandIn, change: (&str, &str)) -> Option<Self> {
         let is_installed = |program: &str| Command::new(program).arg("-V").output().is_ok();
         if !is_installed("varnishd") && !is_installed("/usr/sbin/varnishd") {

@@ -16,8 +16,8 @@ use genfleet_job::{file, options::ConfigError};
 const PROCESSES: u32 = 1000;
 
 impl LogFile {
-    /// Opens the chain of `series`, or of the next number if another process uses it. Also returns the chain's end. A part
-    /// has at most `limit` bytes.
+    /// Opens the chain of `series`, or of the next number if another process uses it. Also returns the chain's end. A
+    /// part has at most `limit` bytes.
     pub(crate) fn open(series: &FileSeries, limit: u64) -> Result<(Self, ChainLink), ConfigError> {
         let numbered = |number: u32| series.of_process(number);
         for series in (1..=PROCESSES).map(numbered) {

@@ -52,17 +52,17 @@ impl ChainWalk {
         }
     }
 
-    /// Whether the last line may have this hash.
+    /// Returns true if the last line may have this hash.
     pub(super) fn ends_in(&self, hash: &str) -> bool {
         self.intact.hash == hash || self.hashes.iter().any(|each| each == hash)
     }
 
-    /// Whether the process that wrote the last line wrote `record` later.
+    /// Returns true if the process that wrote the last line wrote `record` later.
     pub(super) fn is_of(&self, record: &AuditRecord) -> bool {
         record.text("process") == self.process && self.ends_before(record)
     }
 
-    /// Whether the chain has not reached the number of `record`.
+    /// Returns true if the chain has not reached the number of `record`.
     pub(super) fn ends_before(&self, record: &AuditRecord) -> bool {
         record.seq > self.cursor
     }

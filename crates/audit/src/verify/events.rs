@@ -50,8 +50,8 @@ struct Named {
 }
 
 impl ClaimedLines {
-    /// Reads events from `reader`, one a line. Problems name the file `name`. Events of processes without an audit name no
-    /// line.
+    /// Reads events from `reader`, one a line. Problems name the file `name`. Events of processes without an audit name
+    /// no line.
     pub fn read(reader: impl BufRead, name: &Path) -> io::Result<Self> {
         let mut wanted = Self::default();
         for (line, number) in reader.split(b'\n').zip(1..) {

@@ -55,13 +55,13 @@ impl Source {
         self.text == "'none'"
     }
 
-    /// Whether it may be in `frame-ancestors` here.
+    /// Returns true if it may be in `frame-ancestors` here.
     pub(crate) fn may_embed(&self) -> bool {
         let text = self.text.to_ascii_lowercase();
         text == "https:" || text.starts_with("https://") || text == "'self'" || text == "'none'"
     }
 
-    /// The keyword, where it is one that takes most of the protection away.
+    /// The keyword, if it is one that takes most of the protection away.
     pub(crate) fn takes_protection_away(&self) -> Option<&'static str> {
         ["'unsafe-inline'", "'unsafe-eval'"].into_iter().find(|keyword| *keyword == self.text)
     }

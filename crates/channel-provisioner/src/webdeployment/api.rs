@@ -37,7 +37,7 @@ const QUEUE: &str = "/api/v2/routing/queues/{queueId}";
 const CONSUMED: &str = "/api/v2/architect/dependencytracking/consumedresources";
 const LIMITS: &str = "/api/v2/organizations/limits/namespaces/web.deployments";
 
-/// What a read answers where the object is there, or is not (yet).
+/// What a read answers if the object is there, or is not (yet).
 const THERE_OR_NOT: &[u16] = &[200, 404, 408, 410];
 /// The version that is not published.
 const DRAFT_VERSION: &str = "DRAFT";
@@ -113,13 +113,13 @@ impl<'a> GenesysWebDeployments<'a> {
         self.object(ApiRequest::get(FLOW).at(format!("/api/v2/flows/{id}")).about("id", id)).await
     }
 
-    /// Whether this routing queue exists.
+    /// Returns true if this routing queue exists.
     pub(crate) async fn has_queue(&self, id: &str) -> Result<bool, JobError> {
         let request = ApiRequest::get(QUEUE).at(format!("/api/v2/routing/queues/{id}")).about("id", id);
         Ok(self.object(request).await?.is_some())
     }
 
-    /// Whether this version of a flow uses the queue; `None` where the platform does not say.
+    /// Returns true if this version of a flow uses the queue; `None` if the platform does not say.
     pub(crate) async fn uses_queue(&self, flow: &str, version: &str, queue: &str) -> Result<Option<bool>, JobError> {
         let request = ApiRequest::get(CONSUMED).query("id", flow).query("version", version);
         let request = request.query("objectType", "INBOUNDSHORTMESSAGEFLOW").query("resourceType", "QUEUE");
@@ -143,7 +143,7 @@ impl<'a> GenesysWebDeployments<'a> {
         self.list(CONFIGURATIONS, CONFIGURATIONS).await
     }
 
-    /// The published versions of a configuration; none also where there is no such configuration.
+    /// The published versions of a configuration; none also if there is no such configuration.
     pub(crate) async fn published_versions(&self, id: &str) -> Result<Vec<Object>, JobError> {
         let listed = self.list(VERSIONS, &format!("{CONFIGURATIONS}/{id}/versions")).await;
         let mut versions = match listed {
@@ -155,7 +155,7 @@ impl<'a> GenesysWebDeployments<'a> {
         Ok(versions)
     }
 
-    /// What the organisation may have at most, by key. Empty where the platform does not say.
+    /// What the organisation may have at most, by key. Empty if the platform does not say.
     pub(crate) async fn limits(&self) -> Result<Vec<(String, u64)>, JobError> {
         let answer = self.job.send(ApiRequest::get(LIMITS).expect(&[200, 404])).await?;
         if answer.status != 200 {
@@ -256,7 +256,7 @@ impl<'a> GenesysWebDeployments<'a> {
     }
 }
 
-/// The id of an object, where it is one that fits into a path.
+/// The id of an object, if it is one that fits into a path.
 pub(crate) fn id(object: &Object) -> Option<&str> {
     let fits = |id: &&str| {
         (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
@@ -269,7 +269,7 @@ pub(crate) fn text<'a>(object: &'a Object, member: &str) -> Option<&'a str> {
     object.get(member).and_then(Value::as_str)
 }
 
-/// The version of a configuration, where it is a published one. The platform declares a text.
+/// The version of a configuration, if it is a published one. The platform declares a text.
 pub(crate) fn published_version(object: &Object) -> Option<String> {
     let version = match object.get("version")? {
         Value::String(text) => text.clone(),
@@ -291,7 +291,7 @@ fn unshown(what: &str) -> JobError {
     JobError::new(ErrorClass::Ambiguous, "unexpected_response", what)
 }
 
-/// Whether what was asked for may have been made all the same.
+/// Returns true if what was asked for may have been made all the same.
 fn is_lost(error: &ApiError) -> bool {
     let unreadable =
         error.class == ErrorClass::Permanent && error.status.is_none() && error.code == "unexpected_response";

@@ -41,7 +41,7 @@ impl Edge {
         &self.domain
     }
 
-    /// Where browsers read the configuration of a deployment; `None` where no content delivery network is known.
+    /// Where browsers read the configuration of a deployment; `None` if no content delivery network is known.
     pub(crate) fn address(&self, deployment: &str) -> Option<Url> {
         let mut url = self.address.clone()?;
         let before = url.path().trim_end_matches('/').to_owned();

@@ -18,7 +18,7 @@ const UUID_RULE: &str = "must be a UUID, in 36 characters, e.g. 3f2504e0-4f89-41
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
 pub struct WebDeploymentPayload {
-    /// Names the deployment, and its configuration where that is a new one without a name of its own.
+    /// Names the deployment, and its configuration if that is a new one without a name of its own.
     #[schemars(length(min = 1, max = 128))]
     pub name: String,
     /// The inbound message flow that conversations go to, a UUID.
@@ -44,18 +44,18 @@ pub struct WebDeploymentPayload {
     /// The deployment to update, a UUID, whatever its name is.
     #[schemars(regex(pattern = UUID), extend("x-rule" = UUID_RULE))]
     pub deployment_id: Option<String>,
-    /// What to do where a deployment has that name.
+    /// What to do if a deployment has that name.
     #[serde(default)]
     pub on_existing: OnExisting,
-    /// Whether to look at what browsers are given. Default true.
+    /// True to look at what browsers are given. Default true.
     pub verify_edge: Option<bool>,
-    /// Whether a configuration that this job made is removed where the job fails before there is a deployment. Default
+    /// True if a configuration that this job made is removed if the job fails before there is a deployment. Default
     /// true.
     pub rollback: Option<bool>,
 }
 
-/// The configuration of a deployment: one that is there (`id`, `version`), a new one (`document`), or one that is changed and
-/// published (`id` and `document`).
+/// The configuration of a deployment: one that is there (`id`, `version`), a new one (`document`), or one that is
+/// changed and published (`id` and `document`).
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
@@ -82,14 +82,14 @@ pub struct Document {
     /// The description of the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Language codes, e.g. `en-us`; required where the messenger is enabled.
+    /// Language codes, e.g. `en-us`; required if the messenger is enabled.
     #[schemars(length(max = 1_000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub languages: Option<Vec<String>>,
-    /// One of them; required where the messenger is enabled.
+    /// One of them; required if the messenger is enabled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_language: Option<String>,
-    /// Whether the page brings its own user interface.
+    /// True if the page brings its own user interface.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headless_mode: Option<Map<String, Value>>,
     /// Texts of one's own.
@@ -133,7 +133,7 @@ pub enum WantedStatus {
     Unknown,
 }
 
-/// What to do where a deployment of that name is there.
+/// What to do if a deployment of that name is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnExisting {

@@ -1,5 +1,5 @@
-//! What a job asks for: the bodies that are sent for it, how its objects are recognised, and what is compared with what is
-//! there. Pure.
+//! What a job asks for: the bodies that are sent for it, how its objects are recognised, and what is compared with what
+//! is there. Pure.
 
 use genfleet_core::hash;
 use serde_json::{Map, Value, json};
@@ -22,7 +22,7 @@ pub(crate) struct Plan {
     pub flow_id: String,
     /// A queue that the flow has to use.
     pub queue_id: Option<String>,
-    /// Hosts, in the form that is sent; `None` where every page may embed the deployment.
+    /// Hosts, in the form that is sent; `None` if every page may embed the deployment.
     pub domains: Option<Vec<String>>,
     /// Where the configuration comes from.
     pub configuration: Source,
@@ -30,11 +30,11 @@ pub(crate) struct Plan {
     pub status: WantedStatus,
     /// The deployment to update.
     pub deployment_id: Option<String>,
-    /// Whether one of the same name is updated.
+    /// True if one of the same name is updated.
     pub updates_existing: bool,
-    /// Whether to look at what browsers are given.
+    /// True to look at what browsers are given.
     pub verify_edge: bool,
-    /// Whether a configuration of this job goes where the job fails.
+    /// True if a configuration of this job goes where the job fails.
     pub rollback: bool,
     description: Option<String>,
     supported_content_id: Option<String>,
@@ -85,12 +85,12 @@ impl Plan {
         }
     }
 
-    /// Whether the object with this description was made or last changed by this job.
+    /// Returns true if the object with this description was made or last changed by this job.
     pub(crate) fn is_own(&self, object: &Map<String, Value>) -> bool {
         object.get("description").and_then(Value::as_str).is_some_and(|text| text.contains(&self.marker))
     }
 
-    /// Whether another job made or last changed the object with this description.
+    /// Returns true if another job made or last changed the object with this description.
     pub(crate) fn is_of_another_job(&self, object: &Map<String, Value>) -> bool {
         object.get("description").and_then(Value::as_str).is_some_and(|text| text.contains(MARKER))
             && !self.is_own(object)
@@ -200,7 +200,7 @@ fn unmarked(text: &str) -> String {
     kept.trim().to_owned()
 }
 
-/// Whether an object has this name.
+/// Returns true if an object has this name.
 pub(crate) fn is_named(object: &Map<String, Value>, name: &str) -> bool {
     object.get("name").and_then(Value::as_str) == Some(name)
 }

@@ -25,19 +25,19 @@ pub struct WebDeploymentReport {
     pub status: String,
     /// The flow that conversations go to.
     pub flow_id: String,
-    /// Whether the flow uses the queue of the job; null without `queueId`.
+    /// True if the flow uses the queue of the job; null without `queueId`.
     pub queue_verified: Option<bool>,
-    /// The hosts that may embed it; empty where every page may.
+    /// The hosts that may embed it; empty if every page may.
     pub allowed_domains: Vec<String>,
     /// The script that a page embeds, as the platform tells it.
     pub snippet: Option<String>,
-    /// Whether this job's request made the deployment.
+    /// True if this job's request made the deployment.
     pub created: bool,
-    /// Whether it was found: made by an earlier delivery of this job, or by a request whose answer was lost.
+    /// True if it was found: made by an earlier delivery of this job, or by a request whose answer was lost.
     pub adopted: bool,
-    /// Whether it was there, and was changed.
+    /// True if it was there, and was changed.
     pub updated: bool,
-    /// Whether browsers are given the version; null where that was not asked.
+    /// True if browsers are given the version; null if that was not asked.
     pub edge_verified: Option<bool>,
     /// What the Content Security Policy of the page has to allow.
     pub csp: Vec<String>,

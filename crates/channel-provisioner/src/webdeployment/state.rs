@@ -21,7 +21,7 @@ pub struct WebDeploymentState {
     pub begun: bool,
     /// Something that the next step makes may have been made already.
     pub unanswered: bool,
-    /// Whether the flow uses the queue, once it was looked at.
+    /// True if the flow uses the queue, once it was looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_verified: Option<bool>,
     /// For the report.
@@ -53,7 +53,7 @@ pub struct ConfigurationState {
     /// The published version, once there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Whether this job made it.
+    /// True if this job made it.
     pub made: bool,
     /// When it last changed by this job, in milliseconds since 1970; 0 if never.
     pub changed_at_ms: i64,
@@ -111,8 +111,8 @@ pub struct Wait {
 }
 
 impl WebDeploymentState {
-    /// The wait before the next look for `of`, after one in vain; `None` once `timeout` from the first one is over. Never later
-    /// than that: a last look is due then.
+    /// The wait before the next look for `of`, after one in vain; `None` once `timeout` from the first one is over.
+    /// Never later than that: a last look is due then.
     pub(crate) fn looked(&mut self, of: WaitedFor, now: Timestamp, timeout: Duration) -> Option<NextLook> {
         let new = Wait { of, looks: 0, since_ms: now.as_millisecond() };
         let wait = self.wait.filter(|wait| wait.of == of).unwrap_or(new);

@@ -1,6 +1,6 @@
-//! The steps of a job: configuration, published version, deployment, proof. Each begins with what the state knows, makes at
-//! most one thing, and ends with a state that remembers it; a process that dies between two requests is followed by one that
-//! looks for the job's marker before it sends anything again.
+//! The steps of a job: configuration, published version, deployment, proof. Each begins with what the state knows,
+//! makes at most one thing, and ends with a state that remembers it; a process that dies between two requests is
+//! followed by one that looks for the job's marker before it sends anything again.
 #![expect(clippy::result_large_err, reason = "once per step, and it goes no further than the worker")]
 
 use std::time::Duration;
@@ -99,7 +99,7 @@ impl<'a> Steps<'a> {
         ended.or_else(|error| self.failed(error))
     }
 
-    /// Whether a 400 may come from reads that lag: it names what this job made or changed a moment ago.
+    /// Returns true if a 400 may come from reads that lag: it names what this job made or changed a moment ago.
     fn is_lag(&self, error: &JobError, configuration: &ConfigurationState) -> bool {
         error.status == Some(400) && since(configuration.changed_at_ms, self.job.now()) < LAG_OF_REFERENCES
     }

@@ -21,7 +21,7 @@ const SAME_MOMENT: Duration = Duration::from_secs(600);
 pub(crate) struct Listed {
     /// All deployments.
     pub deployments: Listing,
-    /// All configurations, where one is to be made.
+    /// All configurations, if one is to be made.
     pub configurations: Option<Listing>,
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn published_flow(id: &str, flow: Option<&Object>) -> Result<String, 
     named.map(str::to_owned).ok_or_else(unpublished)
 }
 
-/// The deployment that the job is to update, if any; an error where its name is taken.
+/// The deployment that the job is to update, if any; an error if its name is taken.
 pub(crate) fn target(plan: &Plan, deployments: &[Object]) -> Result<Option<String>, JobError> {
     let mut named = deployments.iter().filter(|one| is_named(one, &plan.name));
     if let Some(id) = &plan.deployment_id {
@@ -85,8 +85,8 @@ pub(crate) fn name_taken(plan: &Plan, other: &Object) -> JobError {
     JobError::permanent("name_taken", format!("deployment {id} is named {:?}: {remedy}", plan.name))
 }
 
-/// An error unless this job's configuration is the first of those that jobs made for deployments of this name in the same
-/// moment: of such jobs in several processes one goes on.
+/// An error unless this job's configuration is the first of those that jobs made for deployments of this name in the
+/// same moment: of such jobs in several processes one goes on.
 pub(crate) fn first_of_rivals(plan: &Plan, own: &str, configurations: &[Object]) -> Result<(), JobError> {
     let created = |one: &Object| text(one, "dateCreated")?.parse::<Timestamp>().ok();
     let Some(own) = configurations.iter().find(|one| api::id(one) == Some(own)) else { return Ok(()) };
@@ -127,7 +127,7 @@ pub(crate) fn counted(makes_deployment: bool, listed: &Listed) -> Vec<Counted> {
     deployments.into_iter().chain(configurations).collect()
 }
 
-/// The warnings where there may be one more of each; an error where there may not.
+/// The warnings if there may be one more of each; an error if there may not.
 pub(crate) fn within_limits(wanted: &[Counted], limits: &[(String, u64)]) -> Result<Vec<String>, JobError> {
     let mut warnings = Vec::new();
     for Counted { key, what, total } in wanted {
@@ -173,7 +173,7 @@ pub(crate) fn status(object: Option<&Object>) -> Option<&'static str> {
     KNOWN.into_iter().find(|known| known.eq_ignore_ascii_case(said))
 }
 
-/// Whether a deployment serves this version of this configuration.
+/// Returns true if a deployment serves this version of this configuration.
 pub(crate) fn serves(served: Option<&Object>, id: &str, version: &str) -> bool {
     served.is_some_and(|served| {
         api::id(served).is_some_and(|found| found.eq_ignore_ascii_case(id))

@@ -1,5 +1,5 @@
-//! A simulator without limits, and handlers that work there as a worker has them work: round by round, each with the state
-//! that the last one left.
+//! A simulator without limits, and handlers that work there as a worker has them work: round by round, each with the
+//! state that the last one left.
 
 use std::{sync::Arc, time::Duration};
 

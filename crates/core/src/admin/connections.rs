@@ -1,5 +1,5 @@
-//! Connections to the admin port: one request each, limited in number and time, so that a client that keeps connections open
-//! exhausts neither the process's file descriptors nor the port.
+//! Connections to the admin port: one request each, limited in number and time, so that a client that keeps connections
+//! open exhausts neither the process's file descriptors nor the port.
 
 use std::{collections::VecDeque, time::Duration};
 

@@ -64,7 +64,7 @@ impl Failures {
         kept.push_front(failure);
     }
 
-    /// Notes that an attempt failed, for the reason `why`, and that its job is retried at `until`.
+    /// Records that an attempt failed, for the reason `why`, and that its job is retried at `until`.
     pub(crate) fn note_retry(&self, why: String, until: Instant) {
         let mut last = self.1.lock().unwrap_or_else(PoisonError::into_inner);
         if last.as_ref().is_none_or(|(_, known)| *known <= until) {

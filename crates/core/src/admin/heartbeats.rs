@@ -34,7 +34,7 @@ impl Heartbeats {
 }
 
 impl LoopHeartbeat {
-    /// Notes that the loop is alive.
+    /// Records that the loop is alive.
     pub(crate) fn beat(&self) {
         self.all.0.lock().unwrap_or_else(PoisonError::into_inner)[self.index].1 = Instant::now();
     }

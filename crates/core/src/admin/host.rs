@@ -1,5 +1,5 @@
-//! The check of the `Host` header: a page of another site could make a browser send requests to this port, under that site's
-//! name (DNS rebinding).
+//! The check of the `Host` header: a page of another site could make a browser send requests to this port, under that
+//! site's name (DNS rebinding).
 
 use std::{net::IpAddr, sync::Arc};
 

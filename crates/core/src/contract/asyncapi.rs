@@ -1,7 +1,8 @@
-//! The `AsyncAPI` 3 document: the exchanges and queues that upstream systems write to and read from, with their messages.
+//! The `AsyncAPI` 3 document: the exchanges and queues that upstream systems write to and read from, with their
+//! messages.
 //!
-//! As `AsyncAPI` prescribes, it is written from Genfleet's view: Genfleet receives jobs and sends events. The format has no
-//! place for AMQP's own properties; they are in `x-amqp-properties`.
+//! As `AsyncAPI` prescribes, it is written from Genfleet's view: Genfleet receives jobs and sends events. The format
+//! has no place for AMQP's own properties; they are in `x-amqp-properties`.
 
 use serde_json::{Map, Value, json};
 

@@ -1,5 +1,5 @@
-//! Names the parts of a schema, so that code generators make types of them: each object and each enumeration moves to `$defs`
-//! under its title, or under a name derived from its member.
+//! Names the parts of a schema, so that code generators make types of them: each object and each enumeration moves to
+//! `$defs` under its title, or under a name derived from its member.
 
 use serde_json::{Map, Value, json};
 

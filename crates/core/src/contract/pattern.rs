@@ -1,5 +1,5 @@
-//! Parts of the patterns in the schemas. They mean the same in ECMA 262, RE2, Rust and Python: no look-around, no `\s`, `\d`
-//! or `\w`, and characters beyond ASCII as themselves.
+//! Parts of the patterns in the schemas. They mean the same in ECMA 262, RE2, Rust and Python: no look-around, no `\s`,
+//! `\d` or `\w`, and characters beyond ASCII as themselves.
 
 /// A UUID in 36 characters.
 pub const UUID: &str = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$";

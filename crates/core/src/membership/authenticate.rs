@@ -1,5 +1,5 @@
-//! Authentication of messages: only those that are signed for the process's own client, each once, are accepted. All others
-//! change nothing: they are counted, and logged once a minute.
+//! Authentication of messages: only those that are signed for the process's own client, each once, are accepted. All
+//! others change nothing: they are counted, and logged once a minute.
 
 use std::{collections::BTreeMap, time::Duration};
 

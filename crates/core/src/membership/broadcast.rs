@@ -1,5 +1,5 @@
-//! One session of a process with its fleet: on `RabbitMQ` it exchanges messages with the other members; on the embedded queue it
-//! writes its status file again and again.
+//! One session of a process with its fleet: on `RabbitMQ` it exchanges messages with the other members; on the embedded
+//! queue it writes its status file again and again.
 
 use std::time::Duration;
 
@@ -88,8 +88,8 @@ impl Membership {
         self.authenticator().sign(message, Instant::now())
     }
 
-    /// Applies a message if it is authentic. Returns true if a heartbeat may be due: a message that changes nothing costs no more
-    /// than reading it.
+    /// Applies a message if it is authentic. Returns true if a heartbeat may be due: a message that changes nothing
+    /// costs no more than reading it.
     fn receive(&self, body: &[u8], schedule: &mut HeartbeatSchedule) -> bool {
         // The tool may have no secret: its query is answered, but does not speed up anything.
         if let Some(MemberMessage::Query) = MemberMessage::read(body) {

@@ -1,5 +1,5 @@
-//! A listener for the operator's tool, which is no member: it hears the processes of all clients and takes no share of a limit.
-//! Without a client's credentials it cannot verify who sends, and says so.
+//! A listener for the operator's tool, which is no member: it hears the processes of all clients and takes no share of
+//! a limit. Without a client's credentials it cannot verify who sends, and says so.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -44,8 +44,8 @@ impl FleetListener {
         Ok(Self { channel, members: AnsweringMembers::of(credentials), asked: false })
     }
 
-    /// Asks all processes for a heartbeat, unless that was done, and listens for `time`. Returns the processes that are alive
-    /// then, ordered by name; `None` where they cannot be asked, because the broker takes no publications.
+    /// Asks all processes for a heartbeat, unless that was done, and listens for `time`. Returns the processes that are
+    /// alive then, ordered by name; `None` if they cannot be asked, because the broker takes no publications.
     pub async fn listen(&mut self, time: Duration) -> Result<Option<Vec<MemberStatus>>, QueueError> {
         if !self.asked {
             self.asked = self.ask().await.map_err(QueueError::Broker)?;

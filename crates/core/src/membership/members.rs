@@ -1,9 +1,10 @@
-//! The members of the fleet, and the share of the client's limit that each may use: a state machine over time, without I/O.
+//! The members of the fleet, and the share of the client's limit that each may use: a state machine over time, without
+//! I/O.
 //!
-//! Each process computes its own share from the same statuses by the same rule, so that none decides for others. A share is
-//! a rate ([`genfleet_genesys::Budget`]), and the shares sum up to the limit: so the limit holds whatever the processes that
-//! left have spent. A new process sends a few requests and then waits until the others had time to answer; a silent one keeps
-//! its share for ten seconds, because only its messages may be lost.
+//! Each process computes its own share from the same statuses by the same rule, so that none decides for others. A
+//! share is a rate ([`genfleet_genesys::Budget`]), and the shares sum up to the limit: so the limit holds whatever the
+//! processes that left have spent. A new process sends a few requests and then waits until the others had time to
+//! answer; a silent one keeps its share for ten seconds, because only its messages may be lost.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,8 +17,8 @@ use genfleet_genesys::LimitShare;
 pub(super) const SILENCE: Duration = Duration::from_secs(10);
 /// The highest number of members; further ones are ignored.
 pub(super) const MOST: usize = 200;
-/// The time that the others have to answer after the first message was received. Each sends a heartbeat to a newcomer at once,
-/// and another within this time, in case the first is lost.
+/// The time that the others have to answer after the first message was received. Each sends a heartbeat to a newcomer
+/// at once, and another within this time, in case the first is lost.
 const ANSWERS: Duration = Duration::from_millis(1500);
 /// The time that a connected process waits for a first message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(3);
@@ -32,7 +33,7 @@ pub(super) struct Members {
     last_received: Instant,
     /// The time until which the other members are unknown; `None` before the broker is connected.
     unknown_until: Option<Instant>,
-    /// Whether no message has been received yet.
+    /// True if no message has been received yet.
     awaits_first: bool,
 }
 
@@ -62,7 +63,7 @@ impl Members {
         self.unknown_until.get_or_insert(now + FIRST_MESSAGE);
     }
 
-    /// Notes that a message arrived, possibly the process's own.
+    /// Records that a message arrived, possibly the process's own.
     pub(super) fn note_message(&mut self, now: Instant) {
         if std::mem::take(&mut self.awaits_first) {
             let answered = now + ANSWERS;
@@ -109,9 +110,9 @@ impl Members {
 
     /// Computes the share of this process.
     ///
-    /// The members with work share the client's limit, and this process counts as one of them, because it may get work next.
-    /// While no messages are received, it is unknown which members have work. Then all last known members count. The burst is shared among all
-    /// members, because all may get work in the same moment.
+    /// The members with work share the client's limit, and this process counts as one of them, because it may get work
+    /// next. While no messages are received, it is unknown which members have work. Then all last known members count.
+    /// The burst is shared among all members, because all may get work in the same moment.
     pub(super) fn share(&self, own: OwnLimits<'_>, now: Instant) -> LimitShare {
         if self.unknown_until.is_none_or(|until| now < until) {
             return LimitShare::with_unknown_peers(own.client_limit);

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::status::MemberStatus;
 
-/// The version of the format. It rises only if an older reader would misunderstand a message; unknown members are ignored.
+/// The version of the format. It rises only if an older reader would misunderstand a message; unknown members are
+/// ignored.
 const VERSION: u32 = 1;
 /// The longest message that is read, in bytes.
 pub(super) const LONGEST: usize = 64 * 1024;

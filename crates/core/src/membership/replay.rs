@@ -1,11 +1,12 @@
-//! Replay protection: decides whether a message is sent now or was recorded earlier. Clocks of hosts differ, so no times are
-//! compared.
+//! Replay protection: decides whether a message is sent now or was recorded earlier. Clocks of hosts differ, so no
+//! times are compared.
 //!
-//! Each process draws a random sender id at its start and counts its messages. From a known sender only a higher count is
-//! accepted. From an unknown sender a message is accepted once it repeats *our* challenge, a random number that no other process could
-//! know before it was drawn: each message carries the challenge of its sender and repeats the challenges that the sender received
-//! lately. So a newcomer is accepted after one exchange of messages. The memory for senders is bounded; whenever a sender is
-//! forgotten a new challenge is drawn, so that no older message can bring it back.
+//! Each process draws a random sender id at its start and counts its messages. From a known sender only a higher count
+//! is accepted. From an unknown sender a message is accepted once it repeats *our* challenge, a random number that no
+//! other process could know before it was drawn: each message carries the challenge of its sender and repeats the
+//! challenges that the sender received lately. So a newcomer is accepted after one exchange of messages. The memory for
+//! senders is bounded; whenever a sender is forgotten a new challenge is drawn, so that no older message can bring it
+//! back.
 
 use std::{collections::HashMap, time::Duration};
 

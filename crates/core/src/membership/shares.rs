@@ -1,8 +1,8 @@
-//! Division of a limit: equal shares, but none beyond what its owner can use; the rest goes to the others, and what nobody can
-//! use is divided equally, too. Pure.
+//! Division of a limit: equal shares, but none beyond what its owner can use; the rest goes to the others, and what
+//! nobody can use is divided equally, too. Pure.
 
-/// Divides `limit` among processes whose tokens allow `usable` each. The result, in their order, sums up to the limit: a
-/// process that for a moment sends faster than its token allows takes nothing from the others.
+/// Divides `limit` among processes whose tokens allow `usable` each. The result, in their order, sums up to the limit:
+/// a process that for a moment sends faster than its token allows takes nothing from the others.
 pub(super) fn divide(limit: u32, usable: &[u32]) -> Vec<u32> {
     let mut parts = usable_shares(limit, usable);
     let count = u32::try_from(parts.len()).unwrap_or(u32::MAX).max(1);

@@ -1,6 +1,6 @@
-//! The signature of a message: it proves that the sender knows the client's secret and that nobody changed the message. The
-//! key is derived from the secret, so that processes of one client agree without a setting, and a message reveals nothing
-//! about the secret.
+//! The signature of a message: it proves that the sender knows the client's secret and that nobody changed the message.
+//! The key is derived from the secret, so that processes of one client agree without a setting, and a message reveals
+//! nothing about the secret.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
@@ -62,8 +62,8 @@ impl SigningKeys {
         serde_json::to_string(&SignedMessage { v: VERSION, mac, content }).unwrap_or_default()
     }
 
-    /// Verifies the signature. If it fails, the secret may have been replaced: then `reload` reads the key again, at most
-    /// every [`RELOAD`].
+    /// Verifies the signature. If it fails, the secret may have been replaced: then `reload` reads the key again, at
+    /// most every [`RELOAD`].
     pub(super) fn verify(
         &mut self,
         signed: &SignedMessage,

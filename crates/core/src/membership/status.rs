@@ -1,5 +1,5 @@
-//! The status of one process, as it tells its fleet, the operator's tool and the page of the admin port. Times are written
-//! as what is left of them or how long they last, because the clocks of hosts differ.
+//! The status of one process, as it tells its fleet, the operator's tool and the page of the admin port. Times are
+//! written as what is left of them or how long they last, because the clocks of hosts differ.
 
 use std::time::Duration;
 
@@ -133,7 +133,8 @@ impl MemberStatus {
         self.kinds.iter().fold(0, |sum, kind| sum.saturating_add(kind.running))
     }
 
-    /// Limits texts, lists and figures, so that a sender can fill neither the reader's memory nor the operator's screen.
+    /// Limits texts, lists and figures, so that a sender can fill neither the reader's memory nor the operator's
+    /// screen.
     pub(super) fn limit(&mut self) {
         self.client_shut_ms = self.client_shut_ms.map(|millis| millis.min(self::millis(LONGEST_SHUT)));
         self.up_seconds = self.up_seconds.min(OLDEST);

@@ -1,5 +1,5 @@
-//! The status file beside an embedded store (SPEC 6.2): the status of the one process that works the store, and when it was
-//! written.
+//! The status file beside an embedded store (SPEC 6.2): the status of the one process that works the store, and when it
+//! was written.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! The addresses that deliveries may connect to (SPEC 7): public ones and those of `--webhook-allow`, but none of
-//! `--webhook-deny`. The author of a job chooses where a worker inside the network sends a request (SSRF). Therefore the
-//! address connected to is checked: the result of every look-up on its way to the connection, and literal addresses, which
-//! are not looked up, before.
+//! `--webhook-deny`. The author of a job chooses where a worker inside the network sends a request (SSRF). Therefore
+//! the address connected to is checked: the result of every look-up on its way to the connection, and literal
+//! addresses, which are not looked up, before.
 
 use std::{
     error::Error,
@@ -31,7 +31,7 @@ mod special;
 pub struct AddressList {
     allowed: Arc<[AddressEntry]>,
     denied: Arc<[AddressEntry]>,
-    /// The flag that opens an address, where it is not that of webhooks.
+    /// The flag that opens an address, if it is not that of webhooks.
     flag: Option<&'static str>,
 }
 

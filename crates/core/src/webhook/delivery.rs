@@ -1,5 +1,5 @@
-//! The handler of `webhook.deliver`, which sends one event to one URL. Its jobs run like all others, but never call Genesys
-//! Cloud.
+//! The handler of `webhook.deliver`, which sends one event to one URL. Its jobs run like all others, but never call
+//! Genesys Cloud.
 
 use std::time::Duration;
 

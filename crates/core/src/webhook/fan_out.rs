@@ -1,4 +1,5 @@
-//! Turns a final event into one `webhook.deliver` job for each receiver. Pure; the jobs are published together with the event.
+//! Turns a final event into one `webhook.deliver` job for each receiver. Pure; the jobs are published together with the
+//! event.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use genfleet_job::{
 };
 use genfleet_queue::{Destination, Publication};
 
-/// The jobs that deliver `event` to `receivers`, enqueued at `time`, with the trace headers `trace`. Repeats have the same ids.
+/// The jobs that deliver `event` to `receivers`, enqueued at `time`, with the trace headers `trace`. Repeats have the
+/// same ids.
 pub(crate) fn delivery_jobs<'a>(
     event: &'a Event,
     receivers: &'a [Receiver],

@@ -1,6 +1,6 @@
 //! Limits for hosts and addresses: how many deliveries may be under way to each, so that no receiver holds up another
-//! (SPEC 7), whatever names and ports it uses. A delivery that may not start waits in the queue; a short wait for a host that
-//! answers is spent here, if that takes no place from others.
+//! (SPEC 7), whatever names and ports it uses. A delivery that may not start waits in the queue; a short wait for a
+//! host that answers is spent here, if that takes no place from others.
 //!
 //! Does not send, and forgets everything at a restart.
 
@@ -174,8 +174,8 @@ impl HostLimits {
 }
 
 impl HostBounds {
-    /// The highest number of deliveries under way to one address: half of all places, and a quarter more for hosts there
-    /// that have none under way, so that neither other addresses nor other hosts of this one wait for slow ones.
+    /// The highest number of deliveries under way to one address: half of all places, and a quarter more for hosts
+    /// there that have none under way, so that neither other addresses nor other hosts of this one wait for slow ones.
     fn per_address(self, is_first_of_its_host: bool) -> usize {
         let quarters = if is_first_of_its_host { 3 } else { 2 };
         (self.total * quarters / 4).max(1)

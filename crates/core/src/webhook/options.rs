@@ -1,5 +1,5 @@
-//! The settings of webhooks (SPEC 7, 10). Secrets are not among them: [`super::signers`] reads them from variables or files,
-//! whose names the settings may give.
+//! The settings of webhooks (SPEC 7, 10). Secrets are not among them: [`super::signers`] reads them from variables or
+//! files, whose names the settings may give.
 
 use std::path::PathBuf;
 
@@ -30,8 +30,8 @@ pub struct WebhookOptions {
     pub webhook_url: Vec<RedactedArgument>,
 
     /// Receivers with a secret of their own: for URLs that begin like this (host and whole segments of the path), the
-    /// variable NAME, or the file that NAME_FILE names, holds the secret. The longest match counts; all others are signed
-    /// with GENFLEET_WEBHOOK_SECRET
+    /// variable NAME, or the file that NAME_FILE names, holds the secret. The longest match counts; all others are
+    /// signed with GENFLEET_WEBHOOK_SECRET
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(
         long,
@@ -42,17 +42,17 @@ pub struct WebhookOptions {
     )]
     pub webhook_secret: Vec<RedactedArgument>,
 
-    /// Whether jobs may name webhooks of their own
+    /// True if jobs may name webhooks of their own
     #[arg(long, env = "GENFLEET_JOB_WEBHOOKS", value_name = "on|off", default_value = "on")]
     pub job_webhooks: JobWebhooks,
 
-    /// Receivers that may have a private address and may be reached without TLS: host names and networks, optionally with
-    /// one port
+    /// Receivers that may have a private address and may be reached without TLS: host names and networks, optionally
+    /// with one port
     #[arg(long, env = "GENFLEET_WEBHOOK_ALLOW", value_name = "HOST[:PORT]|CIDR,…", value_delimiter = ',')]
     pub webhook_allow: Vec<AddressEntry>,
 
-    /// Receivers that get no deliveries, even if they are allowed elsewhere: host names and networks, optionally with one
-    /// port
+    /// Receivers that get no deliveries, even if they are allowed elsewhere: host names and networks, optionally with
+    /// one port
     #[arg(long, env = "GENFLEET_WEBHOOK_DENY", value_name = "HOST[:PORT]|CIDR,…", value_delimiter = ',')]
     pub webhook_deny: Vec<AddressEntry>,
 
@@ -60,8 +60,8 @@ pub struct WebhookOptions {
     #[arg(long, env = "GENFLEET_WEBHOOK_CA_FILE", value_name = "FILE")]
     pub webhook_ca_file: Option<PathBuf>,
 
-    /// The highest number of deliveries at the same time; at most 4 of them to one host and half of them to one address.
-    /// 0: this process delivers none
+    /// The highest number of deliveries at the same time; at most 4 of them to one host and half of them to one
+    /// address. 0: this process delivers none
     #[arg(long, env = "GENFLEET_WEBHOOK_CONCURRENCY", value_name = "N", default_value = "16", value_parser = concurrency)]
     pub webhook_concurrency: usize,
 

@@ -1,5 +1,5 @@
-//! The HTTP client for receivers: no redirects, no proxy, no retries, bounded in time, and only to permitted addresses. Knows
-//! no jobs and no meaning of a status.
+//! The HTTP client for receivers: no redirects, no proxy, no retries, bounded in time, and only to permitted addresses.
+//! Knows no jobs and no meaning of a status.
 
 use std::{error::Error, fmt, io, iter::successors, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
@@ -76,7 +76,8 @@ pub enum WebhookSendError {
 }
 
 impl WebhookClient {
-    /// A client for the addresses that `list` permits, which trusts the certificate authorities of `ca_file` beside the system's.
+    /// A client for the addresses that `list` permits, which trusts the certificate authorities of `ca_file` beside the
+    /// system's.
     pub fn new(list: AddressList, ca_file: Option<&Path>) -> Result<Self, ConfigError> {
         Self::with_resolver(list, ca_file, system_resolver())
     }

@@ -1,5 +1,5 @@
-//! The secrets that sign deliveries: the one that `--webhook-secret` names for the receiver's URL, else the shared one. So a
-//! receiver whose secret is stolen endangers no other receiver.
+//! The secrets that sign deliveries: the one that `--webhook-secret` names for the receiver's URL, else the shared one.
+//! So a receiver whose secret is stolen endangers no other receiver.
 
 use std::{fmt, sync::Arc};
 

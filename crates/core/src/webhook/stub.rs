@@ -43,7 +43,7 @@ impl Stub {
         stub
     }
 
-    /// Everything that connected, also where it sent nothing.
+    /// Everything that connected, also if it sent nothing.
     pub(super) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }

@@ -1,6 +1,6 @@
 //! That the published schema of a kind and its worker agree on every job, but for the rules that are published as
-//! unstated. Each worker's `tests/contract.rs` includes this file, and says of what its jobs are made and what breaks the
-//! unstated rules.
+//! unstated. Each worker's `tests/contract.rs` includes this file, and says of what its jobs are made and what breaks
+//! the unstated rules.
 
 #![allow(
     dead_code,
@@ -103,7 +103,7 @@ fn compile(schemas: &mut Schemas, schema: &Value) -> SchemaIndex {
     compiler.compile(&name, schemas).unwrap_or_else(|error| panic!("{name} does not compile: {error:#}"))
 }
 
-/// Generates jobs, and fails where schema and worker disagree. `places` are the payload's members with texts that are
+/// Generates jobs, and fails if schema and worker disagree. `places` are the payload's members with texts that are
 /// nearly right there.
 pub(crate) fn agree<H: JobHandler>(places: Places) {
     let judges = Judges::<H>::new();
@@ -129,8 +129,8 @@ pub(crate) fn agree<H: JobHandler>(places: Places) {
     assert!(shares.contains(&taken.get()), "{} of {cases} jobs taken: so one-sided they prove little", taken.get());
 }
 
-/// Fails unless each unstated rule is broken, alone, by one of `witnesses`: changes of the richest example, by pointer. A
-/// list of exceptions that nobody checks only grows.
+/// Fails unless each unstated rule is broken, alone, by one of `witnesses`: changes of the richest example, by pointer.
+/// A list of exceptions that nobody checks only grows.
 pub(crate) fn unstated_rules_can_be_broken<H: JobHandler>(witnesses: Vec<Value>) {
     let judges = Judges::<H>::new();
     let of_envelope = [

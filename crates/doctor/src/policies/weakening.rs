@@ -1,7 +1,7 @@
 //! The effect of each key of a policy on each sort of queue (SPEC 6.1).
 //!
-//! If a policy and an argument of the queue set the same key, the broker uses the lower number, for `overflow` and `expires`
-//! the policy's value, and for everything about dead letters the argument's value.
+//! If a policy and an argument of the queue set the same key, the broker uses the lower number, for `overflow` and
+//! `expires` the policy's value, and for everything about dead letters the argument's value.
 
 use genfleet_core::{
     job::Kind,

@@ -1,16 +1,16 @@
-//! This process's share of the client's limit (SPEC 6.4): so many requests a minute, with any token, at an even pace with a
-//! small reserve.
+//! This process's share of the client's limit (SPEC 6.4): so many requests a minute, with any token, at an even pace
+//! with a small reserve.
 //!
-//! No answer names the state of the client's window, and a new process cannot know what a dead one sent a second ago. So no
-//! process sends its minute at once: each keeps to its pace, and the shares sum up to the limit. Then the pace of the whole
-//! fleet is the limit at any moment, whoever comes, goes or is replaced. Beyond the pace goes a reserve, one request and
-//! [`RESERVE`] of the share, and what a new process may send before it knows the others, [`AT_FIRST`] of the limit; that
-//! counts against its reserve then.
+//! No answer names the state of the client's window, and a new process cannot know what a dead one sent a second ago.
+//! So no process sends its minute at once: each keeps to its pace, and the shares sum up to the limit. Then the pace of
+//! the whole fleet is the limit at any moment, whoever comes, goes or is replaced. Beyond the pace goes a reserve, one
+//! request and [`RESERVE`] of the share, and what a new process may send before it knows the others, [`AT_FIRST`] of
+//! the limit; that counts against its reserve then.
 //!
 //! A busy process sends 96 % of its share in a minute, and none ever sends more than its share: not even if a minute's
 //! requests arrive within a second less, or take a second more. A change of the fleet adds little: a new process has
-//! [`AT_FIRST`] and waits until the others know it. The 105 % of the contract are for that; the simulation of the fleet in
-//! the core crate measures it.
+//! [`AT_FIRST`] and waits until the others know it. The 105 % of the contract are for that; the simulation of the fleet
+//! in the core crate measures it.
 
 use std::{collections::VecDeque, time::Duration};
 

@@ -13,8 +13,8 @@ pub(super) struct WindowEnd {
 }
 
 impl WindowEnd {
-    /// Estimates the end by the `reset` of a request sent at `sent` and answered at `now`: the API looked at its clock at
-    /// some time between the two, and rounded either way.
+    /// Estimates the end by the `reset` of a request sent at `sent` and answered at `now`: the API looked at its clock
+    /// at some time between the two, and rounded either way.
     pub(super) fn estimate(sent: Instant, now: Instant, reset: Duration) -> Self {
         let earliest = (sent + reset).checked_sub(RESET_SLACK).unwrap_or(sent);
         Self { earliest, latest: now + reset + RESET_SLACK }
@@ -66,8 +66,8 @@ impl Window {
         self.end = ends.latest;
     }
 
-    /// Returns when the next of `left` requests may go: at once above `reserve`; below, as many are kept back at any time as
-    /// a straight line to the window's end says.
+    /// Returns when the next of `left` requests may go: at once above `reserve`; below, as many are kept back at any
+    /// time as a straight line to the window's end says.
     pub(super) fn spread(&mut self, now: Instant, left: u32, reserve: u32) -> SendTime {
         if left > reserve {
             self.spread = None;

@@ -54,8 +54,8 @@ impl GenesysClient {
         self.shared.admission.control().set_worker_hold(kind, hold);
     }
 
-    /// Lets the jobs of `kind` wait for nothing of Genesys Cloud's, which their worker does not call. A hold that it sets
-    /// lets one job start at its next look, as the worker's probe.
+    /// Lets the jobs of `kind` wait for nothing of Genesys Cloud's, which their worker does not call. A hold that it
+    /// sets lets one job start at its next look, as the worker's probe.
     pub fn stand_alone(&self, kind: Kind) {
         self.shared.admission.control().workers.stand_alone(kind);
     }
@@ -70,7 +70,7 @@ impl GenesysClient {
         self.shared.admission.changes()
     }
 
-    /// Returns the region, or the API's host where the base URL is overridden.
+    /// Returns the region, or the API's host if the base URL is overridden.
     pub fn environment(&self) -> &str {
         &self.shared.addresses.environment
     }
@@ -103,8 +103,8 @@ impl GenesysClient {
         control.audit.clone().into_iter().chain(credentials).chain(forbidden).chain(workers).collect()
     }
 
-    /// Describes what is wrong although the process is ready: an API that does not answer, a clock that is off, and what
-    /// the next job tries again.
+    /// Describes what is wrong although the process is ready: an API that does not answer, a clock that is off, and
+    /// what the next job tries again.
     pub fn warnings(&self) -> Vec<String> {
         self.failures().into_iter().chain(self.clock_warning()).chain(self.untaken_probes()).collect()
     }
@@ -114,17 +114,17 @@ impl GenesysClient {
         self.shared.admission.control().untaken_probes(Instant::now())
     }
 
-    /// Describes the failures of requests, where requests fail.
+    /// Describes the failures of requests, if requests fail.
     pub fn failures(&self) -> Option<String> {
         self.shared.admission.control().describe_failures(Instant::now())
     }
 
-    /// Returns by how many seconds this machine's clock is ahead of the API's, where the API answered.
+    /// Returns by how many seconds this machine's clock is ahead of the API's, if the API answered.
     pub fn clock_ahead(&self) -> Option<i64> {
         self.clock_skew().ahead()
     }
 
-    /// Describes how far this machine's clock is off, where it is.
+    /// Describes how far this machine's clock is off, if it is.
     pub fn clock_warning(&self) -> Option<String> {
         self.clock_skew().describe()
     }
@@ -192,7 +192,7 @@ impl GenesysClient {
         FleetKey::derive(&self.shared.tokens.credentials.get())
     }
 
-    /// Derives the key from the secret as it is now, where that is this client's and can be read: files may have been
+    /// Derives the key from the secret as it is now, if that is this client's and can be read: files may have been
     /// replaced since.
     pub fn reread_fleet_key(&self) -> Option<FleetKey> {
         let read = self.shared.tokens.credentials.read().ok()?;

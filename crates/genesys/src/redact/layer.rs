@@ -1,8 +1,8 @@
-//! A text with its escapes decoded, and the place in the original of each byte. A text may be escaped more than once (a query
-//! string in a JSON text in a page), so it is decoded layer by layer.
+//! A text with its escapes decoded, and the place in the original of each byte. A text may be escaped more than once (a
+//! query string in a JSON text in a page), so it is decoded layer by layer.
 //!
-//! The escapes of URLs, JSON, HTML and programs' literals are known. All are decoded at once: a text that only looks like an
-//! escape is found in the layer above.
+//! The escapes of URLs, JSON, HTML and programs' literals are known. All are decoded at once: a text that only looks
+//! like an escape is found in the layer above.
 
 use std::ops::Range;
 
@@ -17,8 +17,8 @@ pub(super) fn is_only_layer(text: &[u8]) -> bool {
 /// One reading of a text.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Layer {
-    /// The decoded text: without NUL (UTF-16 has one beside each ASCII character) and line ends (long base64 has some), and
-    /// with spaces for pluses (forms write the one for the other).
+    /// The decoded text: without NUL (UTF-16 has one beside each ASCII character) and line ends (long base64 has some),
+    /// and with spaces for pluses (forms write the one for the other).
     pub bytes: Vec<u8>,
     /// The begin and end of each byte in the original. Bodies have at most 4 MiB.
     places: Vec<(u32, u32)>,
@@ -33,7 +33,7 @@ impl Layer {
         layer
     }
 
-    /// Decodes one more level of escapes; `None` where there is none.
+    /// Decodes one more level of escapes; `None` if there is none.
     pub(super) fn decoded(&self) -> Option<Self> {
         let is_mark = |byte: &u8| matches!(byte, b'%' | b'\\' | b'&');
         let first = self.bytes.iter().position(is_mark)?;

@@ -81,7 +81,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Returns the given audit files, and those in the given folders. Skips the other files that processes create next to them.
+/// Returns the given audit files, and those in the given folders. Skips the other files that processes create next to
+/// them.
 pub(super) fn chained(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in named {

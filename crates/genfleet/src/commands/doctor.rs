@@ -1,5 +1,5 @@
-//! `genfleet doctor`: whether a worker with these settings could work here, and what to do where it could not. The checks are
-//! the crate `genfleet-doctor`'s.
+//! `genfleet doctor`: whether a worker with these settings could work here, and what to do if it could not. The checks
+//! are the crate `genfleet-doctor`'s.
 
 use std::{fmt::Write, process::ExitCode};
 
@@ -45,7 +45,7 @@ pub(crate) const EXAMPLES: &str = "Examples:
   genfleet doctor cdn.purge          as the purger would be started
   genfleet doctor --json | jq '.findings[] | select(.level != \"ok\")'";
 
-/// Checks everything and prints it; exit 1 where a check failed.
+/// Checks everything and prints it; exit 1 if a check failed.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // The findings say it all, and better.
     telemetry::start_logs(LogFormat::Text, "off")?;
@@ -105,7 +105,7 @@ impl DoctorReport {
         Self { findings }
     }
 
-    /// Whether nothing failed.
+    /// Returns true if nothing failed.
     fn is_well(&self) -> bool {
         self.count(Level::Failed) == 0
     }

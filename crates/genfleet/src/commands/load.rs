@@ -1,7 +1,8 @@
-//! `genfleet load`: publishes many jobs, at a rate or all at once, waits for their events and reports how long that took.
+//! `genfleet load`: publishes many jobs, at a rate or all at once, waits for their events and reports how long that
+//! took.
 //!
-//! [`source`] creates the jobs, [`publisher`] publishes them at the [`pace`], [`follower`] reads their events, [`ledger`]
-//! records the state of each job, [`summary`] prints the results. The jobs are real: workers carry them out.
+//! [`source`] creates the jobs, [`publisher`] publishes them at the [`pace`], [`follower`] reads their events,
+//! [`ledger`] records the state of each job, [`summary`] prints the results. The jobs are real: workers carry them out.
 
 use genfleet_core::tell;
 use std::{process::ExitCode, sync::Arc, time::Duration};

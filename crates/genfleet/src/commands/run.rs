@@ -1,5 +1,6 @@
-//! `genfleet run`: runs a batch of jobs from JSON lines, on the embedded queue. If it is killed, the same command continues
-//! the batch. It ends when all jobs have ended; webhooks that are not delivered soon after are left to the next start.
+//! `genfleet run`: runs a batch of jobs from JSON lines, on the embedded queue. If it is killed, the same command
+//! continues the batch. It ends when all jobs have ended; webhooks that are not delivered soon after are left to the
+//! next start.
 
 use std::{
     fs::File,
@@ -83,7 +84,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Whether stdout is a terminal and JSON was not requested.
+    /// Returns true if stdout is a terminal and JSON was not requested.
     fn is_for_a_person(&self) -> bool {
         !self.json && self.events.is_none() && io::stdout().is_terminal()
     }

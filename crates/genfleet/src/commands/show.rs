@@ -1,5 +1,5 @@
-//! `genfleet show`: prints everything that is known about one job: its events, its dead letters, where it waits (embedded
-//! queue), its webhook deliveries and its audit facts. Removes nothing.
+//! `genfleet show`: prints everything that is known about one job: its events, its dead letters, where it waits
+//! (embedded queue), its webhook deliveries and its audit facts. Removes nothing.
 
 use genfleet_core::tell;
 use std::{path::PathBuf, process::ExitCode};

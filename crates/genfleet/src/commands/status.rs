@@ -1,6 +1,6 @@
-//! `genfleet status`: shows waiting and running jobs, pauses and holds with their reasons, and the live processes. The queue
-//! provides the counts; the processes report everything else, over the fleet's exchange, or in the status file next to the
-//! store. Takes no job.
+//! `genfleet status`: shows waiting and running jobs, pauses and holds with their reasons, and the live processes. The
+//! queue provides the counts; the processes report everything else, over the fleet's exchange, or in the status file
+//! next to the store. Takes no job.
 
 use genfleet_core::tell;
 use std::{process::ExitCode, time::Duration};
@@ -31,7 +31,8 @@ pub(crate) struct Options {
     #[arg(long)]
     json: bool,
 
-    /// Exit with 1 while something is wrong: a pause or a hold is in force, jobs wait that no live process works, a queue is missing
+    /// Exit with 1 while something is wrong: a pause or a hold is in force, jobs wait that no live process works, a
+    /// queue is missing
     #[arg(long, conflicts_with = "watch")]
     check: bool,
 

@@ -1,5 +1,5 @@
-//! The types of an event: written by [`super::Ending::event`], and published as a JSON Schema. Consumers must expect further
-//! members.
+//! The types of an event: written by [`super::Ending::event`], and published as a JSON Schema. Consumers must expect
+//! further members.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -36,7 +36,7 @@ pub struct CloudEvent<'a> {
     pub datacontenttype: &'static str,
     /// The end of the job.
     pub data: EventData<'a>,
-    /// W3C trace context: where it was sent from in the job's trace, else what the job came with.
+    /// W3C trace context: the span that sent the event, or else the context that came with the job.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub traceparent: Option<&'a str>,
@@ -51,8 +51,8 @@ pub struct EventData<'a> {
     pub job_id: &'a str,
     /// The job's kind; `unknown` if it could not be read.
     pub kind: &'static str,
-    /// `succeeded`; `failed` (the job is also a dead letter); or `expired`: its deadline passed before its first start, and
-    /// nothing was called. If a crash causes two events of one job, `succeeded` takes precedence.
+    /// `succeeded`; `failed` (the job is also a dead letter); or `expired`: its deadline passed before its first start,
+    /// and nothing was called. If a crash causes two events of one job, `succeeded` takes precedence.
     #[schemars(extend("enum" = ["succeeded", "failed", "expired"]))]
     pub outcome: &'static str,
     /// The action of the worker, on success.
@@ -63,8 +63,8 @@ pub struct EventData<'a> {
     pub attempts: u32,
     /// The number of redrives from the dead letters.
     pub generation: u32,
-    /// The broker's user who published the job: the message's `user_id`, which the broker checks. Absent if the producer
-    /// set none.
+    /// The broker's user who published the job: the message's `user_id`, which the broker checks. Absent if the
+    /// producer set none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 255))]
     pub producer: Option<&'a str>,
@@ -72,9 +72,8 @@ pub struct EventData<'a> {
     pub requests: u64,
     /// Milliseconds from the first start to the end, over all attempts.
     pub latency_ms: u64,
-    /// Milliseconds from the message's `genfleet-enqueued-ms`, else its timestamp, or from the job's `notBefore` where that
-    /// is later, to the first start; null if it had no
-    /// plausible one.
+    /// Milliseconds from the message's `genfleet-enqueued-ms`, else its timestamp, or from the job's `notBefore` if
+    /// that is later, to the first start; null if it had no plausible one.
     pub queued_ms: Option<u64>,
     /// Present and true if `queuedMs` counts from a timestamp of whole seconds: it is up to a second too long.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

@@ -1,5 +1,5 @@
-//! The time at which a message was enqueued: in milliseconds if its producer says so plausibly, else by AMQP's `timestamp` in
-//! whole seconds. For statistics only, because producers may write anything.
+//! The time at which a message was enqueued: in milliseconds if its producer says so plausibly, else by AMQP's
+//! `timestamp` in whole seconds. For statistics only, because producers may write anything.
 
 use jiff::Timestamp;
 
@@ -38,8 +38,8 @@ impl Message {
         self
     }
 
-    /// The wait from being enqueued to `at`, or from `not_before` if the job was not to start earlier; `None` if no plausible
-    /// time is known.
+    /// The wait from being enqueued to `at`, or from `not_before` if the job was not to start earlier; `None` if no
+    /// plausible time is known.
     pub fn waited(&self, not_before: Option<Timestamp>, at: Timestamp) -> Option<QueueWait> {
         let at = at.as_millisecond();
         let can_be = |ms: &i64| (EARLIEST..=at.saturating_add(CLOCKS_DIFFER)).contains(ms);

@@ -7,7 +7,7 @@ pub(crate) fn path(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(name)
 }
 
-/// The text of a file; empty where it does not exist.
+/// The text of a file; empty if it does not exist.
 pub(crate) fn text(name: &str) -> String {
     fs::read_to_string(path(name)).unwrap_or_default()
 }

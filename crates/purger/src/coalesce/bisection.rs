@@ -1,8 +1,8 @@
-//! The bisection of a refused request: finds the path that the API rejects by halves, first of the jobs, then of one job's
-//! paths. Pure.
+//! The bisection of a refused request: finds the path that the API rejects by halves, first of the jobs, then of one
+//! job's paths. Pure.
 //!
-//! A half ends where one job's paths end and another's begin, as near to half of the *paths* as possible: so a job with many
-//! paths is found sooner, and at most 13 further requests name one path of a hundred, however they are spread.
+//! A half ends where one job's paths end and another's begin, as near to half of the *paths* as possible: so a job with
+//! many paths is found sooner, and at most 13 further requests name one path of a hundred, however they are spread.
 
 use std::collections::BTreeSet;
 
@@ -28,8 +28,8 @@ pub(super) struct Bisection {
 }
 
 impl Bisection {
-    /// Begins with the lines of a refused request. `refused` is false where something of it is not here any more. Only paths
-    /// of the body are suspected: nothing that was merely covered may be in `lines`.
+    /// Begins with the lines of a refused request. `refused` is false if something of it is not here any more. Only
+    /// paths of the body are suspected: nothing that was merely covered may be in `lines`.
     pub(super) fn new(lines: Vec<RequestLine>, refused: bool) -> Self {
         Self { suspects: lines, refused }
     }
@@ -59,18 +59,18 @@ impl Bisection {
         self.suspects.pop()
     }
 
-    /// Notes that the half was accepted: the rejected path is in the other one.
+    /// Records that the half was accepted: the rejected path is in the other one.
     pub(super) fn note_accepted(&mut self) {
         self.refused = false;
     }
 
-    /// Notes that the half, or what is left of it, was refused. Returns the other one, about which nothing is known.
+    /// Records that the half, or what is left of it, was refused. Returns the other one, about which nothing is known.
     pub(super) fn note_refused(&mut self, half: Vec<RequestLine>, refused: bool) -> Vec<RequestLine> {
         self.refused = refused;
         std::mem::replace(&mut self.suspects, half)
     }
 
-    /// Takes a half back that got no answer; `whole` where nothing of it is gone.
+    /// Takes a half back that got no answer; `whole` if nothing of it is gone.
     pub(super) fn put_back(&mut self, half: Vec<RequestLine>, whole: bool) {
         self.refused &= whole;
         self.suspects.extend(half);
@@ -81,15 +81,15 @@ impl Bisection {
         std::mem::take(&mut self.suspects)
     }
 
-    /// Removes `job`. True where a path went with it.
+    /// Removes `job`. True if a path went with it.
     pub(super) fn drop_job(&mut self, job: JobKey) -> bool {
         let lost = without(&mut self.suspects, |other| other == job);
         self.refused &= !lost;
         lost
     }
 
-    /// Returns how many of the suspects, in order, are the first half: all of a single one, a border of jobs, or half of
-    /// one job's paths.
+    /// Returns how many of the suspects, in order, are the first half: all of a single one, a border of jobs, or half
+    /// of one job's paths.
     fn middle(&self) -> usize {
         let len = self.suspects.len();
         let is_border = |at: &usize| self.suspects[*at - 1].owner() != self.suspects[*at].owner();
@@ -98,7 +98,7 @@ impl Bisection {
     }
 }
 
-/// Removes the paths of jobs that `is_gone` from `lines`. True where a line went with them.
+/// Removes the paths of jobs that `is_gone` from `lines`. True if a line went with them.
 pub(super) fn without(lines: &mut Vec<RequestLine>, is_gone: impl Fn(JobKey) -> bool) -> bool {
     let before = lines.len();
     lines.retain_mut(|line| {

@@ -1,6 +1,7 @@
-//! The coalescer's task: takes the jobs' orders, asks for permits when requests are due, sends what is packed at the moment
-//! a permit comes, and answers the jobs that are over. The state decides; this does the I/O. As many requests are in flight
-//! as permits are given: the client's budget and slow start bound them, and the worker's concurrency bounds the jobs.
+//! The coalescer's task: takes the jobs' orders, asks for permits when requests are due, sends what is packed at the
+//! moment a permit comes, and answers the jobs that are over. The state decides; this does the I/O. As many requests
+//! are in flight as permits are given: the client's budget and slow start bound them, and the worker's concurrency
+//! bounds the jobs.
 
 use std::{future::pending, time::Duration};
 
@@ -48,7 +49,7 @@ impl<C: Cdn> Driver<C> {
         Self { cdn, commands, tasks: JoinSet::new(), state }
     }
 
-    /// Ends only where a sub-task panicked.
+    /// Ends only if a sub-task panicked.
     pub(super) async fn run(mut self) {
         loop {
             let now = Instant::now();
@@ -84,8 +85,8 @@ impl<C: Cdn> Driver<C> {
         }
     }
 
-    /// Sends what needs not wait for a permit, and waits for the other permits. True where something was sent: then another
-    /// request may be due.
+    /// Sends what needs not wait for a permit, and waits for the other permits. True if something was sent: then
+    /// another request may be due.
     fn get_permits(&mut self) -> bool {
         let mut is_sent = false;
         for ask in self.state.take_new_asks() {

@@ -36,7 +36,7 @@ pub(crate) struct PurgeOutcome {
     pub(crate) progress: PurgeProgress,
     /// HTTP requests sent for it.
     pub(crate) requests: u32,
-    /// Why it is not done; `None` where all paths are purged.
+    /// Why it is not done; `None` if all paths are purged.
     pub(crate) error: Option<JobError>,
     /// The trace contexts of the requests that it shared.
     pub(crate) shared: Vec<TraceContext>,
@@ -55,7 +55,7 @@ pub(super) struct JobEntry {
     suspected_in: BTreeSet<InvestigationId>,
     /// Its waiting paths, while it is suspected and does not travel with others.
     held: Option<Vec<(u32, Arc<str>)>>,
-    /// Since when its paths wait; `None` where they are in no hurry.
+    /// Since when its paths wait; `None` if they are in no hurry.
     pub(super) waiting_since: Option<Instant>,
     reply: oneshot::Sender<PurgeOutcome>,
 }
@@ -95,7 +95,7 @@ impl JobEntry {
         self.ending.is_some()
     }
 
-    /// Lets it end with `error`. The first reason counts, unless a later one is permanent. True where it is the first.
+    /// Lets it end with `error`. The first reason counts, unless a later one is permanent. True if it is the first.
     pub(super) fn end(&mut self, error: JobError) -> bool {
         visits::count();
         self.held = None;
@@ -115,7 +115,7 @@ impl JobEntry {
     pub(super) fn answer(self) {
         let is_complete = self.order.progress.is_complete();
         let error = self.ending.filter(|_| !is_complete);
-        // Nobody listens any more where the handler was dropped: then the job comes again.
+        // Nobody listens any more if the handler was dropped: then the job comes again.
         let Self { requests, shared, .. } = self;
         let _ = self.reply.send(PurgeOutcome { progress: self.order.progress, requests, error, shared });
     }
@@ -125,7 +125,7 @@ impl JobEntry {
         self.in_flight.insert(id);
     }
 
-    /// Notes that a request ended, after so many HTTP requests.
+    /// Records that a request ended, after so many HTTP requests.
     pub(super) fn end_request(&mut self, id: RequestId, requests: u32) {
         visits::count();
         self.in_flight.remove(&id);

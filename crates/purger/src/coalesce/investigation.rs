@@ -1,5 +1,5 @@
-//! An investigation: one refused request whose rejected path is being looked for. At most one open investigation concerns
-//! a job, so that one job with many rejected paths spoils few requests; the others wait for it.
+//! An investigation: one refused request whose rejected path is being looked for. At most one open investigation
+//! concerns a job, so that one job with many rejected paths spoils few requests; the others wait for it.
 
 use std::collections::BTreeSet;
 

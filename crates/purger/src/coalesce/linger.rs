@@ -25,7 +25,7 @@ pub(super) struct WaitingPaths {
     pub(super) distinct: usize,
     /// Jobs in the coalescer, also those that only wait for an answer.
     pub(super) jobs: usize,
-    /// The arrival of the oldest; `None` where all that wait are in no hurry.
+    /// The arrival of the oldest; `None` if all that wait are in no hurry.
     pub(super) oldest: Option<Instant>,
 }
 
@@ -58,7 +58,7 @@ impl Linger {
         self.newest = now;
     }
 
-    /// Notes that several jobs left together.
+    /// Records that several jobs left together.
     pub(super) fn note_shared_end(&mut self, now: Instant) {
         self.company_until = now + MAX_LINGERS * self.quiet;
     }

@@ -82,7 +82,7 @@ pub(super) struct PathPool {
     queues: HashMap<JobKey, JobQueue>,
     /// By path, so that what rides along is found without looking at everything that waits.
     index: BTreeMap<(Scope, Arc<str>), BTreeSet<PathRef>>,
-    /// The requests that it takes where jobs do not share.
+    /// The requests that it takes if jobs do not share.
     requests_apart: usize,
 }
 
@@ -111,7 +111,7 @@ impl PathPool {
         self.index.len()
     }
 
-    /// Returns how many requests can be filled; where jobs do not share, how many it takes for all that wait.
+    /// Returns how many requests can be filled; if jobs do not share, how many it takes for all that wait.
     pub(super) fn full_requests(&self) -> usize {
         match self.sharing {
             Sharing::Shared => self.distinct() / self.capacity.paths,
@@ -168,7 +168,7 @@ impl PathPool {
         queue.order.into_iter().filter(forget).collect()
     }
 
-    /// Takes the next request's lines; none where nothing waits.
+    /// Takes the next request's lines; none if nothing waits.
     pub(super) fn pack(&mut self) -> Vec<RequestLine> {
         let mut request = Packing::default();
         while request.lines.len() < self.capacity.paths {

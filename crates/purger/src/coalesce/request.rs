@@ -1,9 +1,9 @@
 //! A request in flight, and the part that each job has in it.
 //!
-//! It is several HTTP requests where the client repeats it, and waits between them. It is stopped (the HTTP request in
-//! flight is finished, no further one is begun) as soon as one of its jobs withdraws, or none of them wants more of it. The
-//! other jobs go with the next request. So no job waits longer than for the HTTP request in flight, none is sent for jobs
-//! that are gone, and a job that comes again meets nothing of its own that is still on its way.
+//! It is several HTTP requests if the client repeats it, and waits between them. It is stopped (the HTTP request in
+//! flight is finished, no further one is begun) as soon as one of its jobs withdraws, or none of them wants more of it.
+//! The other jobs go with the next request. So no job waits longer than for the HTTP request in flight, none is sent
+//! for jobs that are gone, and a job that comes again meets nothing of its own that is still on its way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,7 +54,7 @@ impl InFlightRequest {
         self.stop.cancel();
     }
 
-    /// Notes that one of its jobs is to end; stops it where that was the last one that stayed.
+    /// Records that one of its jobs is to end; stops it where that was the last one that stayed.
     pub(super) fn lose_job(&mut self) {
         visits::count();
         self.staying = self.staying.saturating_sub(1);

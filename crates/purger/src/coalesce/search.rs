@@ -1,5 +1,5 @@
-//! The consequences of a refused request for the jobs on it, and the search for its rejected path. A suspected job does not
-//! travel with others until it is cleared.
+//! The consequences of a refused request for the jobs on it, and the search for its rejected path. A suspected job does
+//! not travel with others until it is cleared.
 
 use std::collections::BTreeSet;
 
@@ -143,7 +143,7 @@ impl CoalescerState {
         }
     }
 
-    /// Takes the lines to send with a permit; none where nothing is suspected any more.
+    /// Takes the lines to send with a permit; none if nothing is suspected any more.
     pub(super) fn take_half(&mut self, id: InvestigationId) -> Vec<RequestLine> {
         let Some(bisection) = self.bisection(id) else { return Vec::new() };
         if bisection.step() == BisectionStep::SendHalf {
@@ -175,7 +175,7 @@ impl CoalescerState {
                 Some(Stage::Open { bisection, ask, .. }) => {
                     bisection.drop_job(job);
                     if bisection.step() == BisectionStep::Over {
-                        // A permit is not waited for where nobody is suspected any more.
+                        // A permit is not waited for if nobody is suspected any more.
                         ask.cancel();
                     }
                 }

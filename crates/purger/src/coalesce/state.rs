@@ -148,7 +148,7 @@ impl CoalescerState {
         self.entries.get(&job).is_none_or(JobEntry::is_ending)
     }
 
-    /// Lets paths of `job` wait in the pool; `since` counts where none of it waits yet.
+    /// Lets paths of `job` wait in the pool; `since` counts if none of it waits yet.
     fn let_wait(&mut self, job: JobKey, paths: Vec<(u32, Arc<str>)>, since: Option<Instant>) {
         if paths.is_empty() {
             return;
@@ -180,7 +180,7 @@ impl CoalescerState {
         };
     }
 
-    /// Lets paths wait again, with their job where it is held.
+    /// Lets paths wait again, with their job if it is held.
     pub(super) fn put_back(&mut self, items: impl IntoIterator<Item = PathRef>) {
         // In a hurry only without an open investigation: what it still releases is to go with these.
         let since = (self.open_investigations == 0).then(Instant::now);
@@ -207,7 +207,7 @@ impl CoalescerState {
     }
 
     /// Asks for as many permits as requests are due, and takes back what is asked for nobody. Returns when the next
-    /// request will be due, where none is.
+    /// request will be due, if none is.
     pub(super) fn ask_when_due(&mut self, now: Instant) -> Option<Instant> {
         let oldest = self.hurried.first().map(|(since, _)| *since);
         let waiting = WaitingPaths { distinct: self.pool.distinct(), jobs: self.entries.len(), oldest };
@@ -254,7 +254,7 @@ impl CoalescerState {
         std::mem::take(&mut self.new_asks)
     }
 
-    /// Packs a request for a permit that was given; `None` where nobody needs it any more.
+    /// Packs a request for a permit that was given; `None` if nobody needs it any more.
     pub(super) fn begin_request(&mut self, ask: AskId, purpose: RequestPurpose) -> Option<OutgoingRequest> {
         let lines = match purpose {
             RequestPurpose::Pool => {

@@ -1,4 +1,5 @@
-//! The content of a dead letter: its job, the reason of the failure, and the publication of its redrive (SPEC 5.3, 6.1).
+//! The content of a dead letter: its job, the reason of the failure, and the publication of its redrive (SPEC 5.3,
+//! 6.1).
 
 use std::time::Duration;
 
@@ -33,8 +34,8 @@ pub struct DeadLetter {
     pub id: JobId,
     /// The job's kind, or that of the queue for a foreign message. Without a kind it cannot be redriven.
     pub kind: Option<Kind>,
-    /// `genfleet-reason`; `broker:<reason>` if the broker dead-lettered it; `unrouted` if it matched no queue; `foreign`
-    /// if it never was a job of its queue's kind.
+    /// `genfleet-reason`; `broker:<reason>` if the broker dead-lettered it; `unrouted` if it matched no queue;
+    /// `foreign` if it never was a job of its queue's kind.
     pub reason: String,
     /// The error message.
     pub error: String,
@@ -81,7 +82,8 @@ impl DeadLetter {
         self.kind.map_or(self.stored.queue.as_str(), Kind::as_str)
     }
 
-    /// Returns the message that a redrive by `operator` publishes as a job of `kind`: the same bytes, in the next generation.
+    /// Returns the message that a redrive by `operator` publishes as a job of `kind`: the same bytes, in the next
+    /// generation.
     pub fn redrive(&self, kind: Kind, operator: &str) -> Publication {
         let mut message = Message { headers: Headers::new(), ..self.stored.message.clone() };
         let kept = KEPT.iter().filter_map(|name| self.stored.message.headers.get_key_value(*name));
@@ -100,7 +102,8 @@ impl DeadLetter {
     }
 }
 
-/// Returns the time at which an unrouted message was sent, from its properties. The time of its arrival is not recorded.
+/// Returns the time at which an unrouted message was sent, from its properties. The time of its arrival is not
+/// recorded.
 fn sent_at(stored: &StoredMessage) -> Option<Timestamp> {
     let sent = stored.message.timestamp.filter(|_| stored.queue == DeadLetterQueue::Unrouted)?;
     Timestamp::from_second(sent.try_into().ok()?).ok()
@@ -111,7 +114,8 @@ fn header<'a>(stored: &'a StoredMessage, name: &str) -> Option<&'a HeaderValue> 
     stored.message.headers.get(name).filter(|_| stored.is_ours)
 }
 
-/// Returns true if a worker dead-lettered it with a reason. A job that the broker dead-letters may have an older reason.
+/// Returns true if a worker dead-lettered it with a reason. A job that the broker dead-letters may have an older
+/// reason.
 fn gave_up(stored: &StoredMessage) -> bool {
     stored.death.is_none() && header(stored, job_headers::REASON).is_some()
 }
@@ -157,7 +161,8 @@ fn sort(queue: DeadLetterQueue, reason: &str, error: &str) -> String {
     print
 }
 
-/// Returns the kind of the queue, else of the routing key, else of the body. Only workers may publish webhook deliveries.
+/// Returns the kind of the queue, else of the routing key, else of the body. Only workers may publish webhook
+/// deliveries.
 fn kind(stored: &StoredMessage) -> Option<Kind> {
     let named = match stored.queue {
         DeadLetterQueue::Dead(kind) => return Some(kind),

@@ -56,10 +56,10 @@ pub struct StoredMessage {
     pub exchange: String,
     /// The routing key; empty on the embedded queue.
     pub routing_key: String,
-    /// Whether no producer can have set its `genfleet-*` headers.
+    /// True if no producer can have set its `genfleet-*` headers.
     pub is_ours: bool,
-    /// Whether it never was a job of its queue's kind, or has an internal kind but was not published by a worker. The broker
-    /// also dead-letters by a producer's `CC` and `BCC`. Such a message must never run.
+    /// True if it never was a job of its queue's kind, or has an internal kind but was not published by a worker. The
+    /// broker also dead-letters by a producer's `CC` and `BCC`. Such a message must never run.
     pub is_foreign: bool,
     /// The broker's reason, if the broker itself dead-lettered it.
     pub death: Option<Death>,
@@ -67,7 +67,8 @@ pub struct StoredMessage {
     pub stored_at: Option<Timestamp>,
     /// A defect of its properties, which are then not shown as they were sent.
     pub defect: Option<MessageDefect>,
-    /// Whether this process has already published it and could not remove it. It must be removed and not published again.
+    /// True if this process has already published it and could not remove it. It must be removed and not published
+    /// again.
     pub published_before: bool,
     pub(crate) place: StoredPlace,
 }

@@ -1,9 +1,9 @@
-//! The acknowledgements of one channel. Those that are ready at about the same time are sent together, and by one frame as
-//! far as the broker's numbers (delivery tags) have no gap.
+//! The acknowledgements of one channel. Those that are ready at about the same time are sent together, and by one frame
+//! as far as the broker's numbers (delivery tags) have no gap.
 //!
-//! A cumulative acknowledgement is of all deliveries of its channel up to a tag. It may never be of one that is not settled,
-//! nor of one that this process has not looked at yet: the consumers of a channel hand over each on its own, so a
-//! delivery may still be in the library's hands while later ones are settled. [`Tags`] decides what may be sent.
+//! A cumulative acknowledgement is of all deliveries of its channel up to a tag. It may never be of one that is not
+//! settled, nor of one that this process has not looked at yet: the consumers of a channel hand over each on its own,
+//! so a delivery may still be in the library's hands while later ones are settled. [`Tags`] decides what may be sent.
 
 use std::{
     collections::BTreeSet,
@@ -44,7 +44,8 @@ struct Waiting {
     written: oneshot::Sender<bool>,
 }
 
-/// A frame on its way: lapin queues it when it is first polled, so frames are written in the order in which they are begun.
+/// A frame on its way: lapin queues it when it is first polled, so frames are written in the order in which they are
+/// begun.
 type Frame<'a> = BoxFuture<'a, lapin::Result<()>>;
 
 impl Acknowledger {
@@ -102,7 +103,7 @@ impl Acknowledger {
         }
     }
 
-    /// Begins the frames for all that wait; `None` where nothing does.
+    /// Begins the frames for all that wait; `None` if nothing does.
     fn begin_waiting(&self) -> Option<(Vec<Waiting>, Vec<Frame<'_>>)> {
         let mut state = self.state();
         let waiting = std::mem::take(&mut state.waiting);
@@ -244,8 +245,8 @@ mod tests {
     }
 
     proptest! {
-        /// Deliveries come in any order, and are acknowledged or rejected in any groups. The broker removes what a frame is
-        /// of: only what was settled, and each once; at the end all of it.
+        /// Deliveries come in any order, and are acknowledged or rejected in any groups. The broker removes what a
+        /// frame is of: only what was settled, and each once; at the end all of it.
         #[test]
         fn only_what_was_settled_is_acknowledged_and_all_of_it(
             order in Just((1..=24_u64).collect::<Vec<_>>()).prop_shuffle(),

@@ -11,16 +11,16 @@ const START: &[u8] = &[0, 10, 0, 10];
 /// The identity of a broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerIdentity {
-    /// The product: `RabbitMQ`, where it is one.
+    /// The product: `RabbitMQ`, if it is one.
     pub product: String,
     /// The version, e.g. `3.13.7`.
     pub version: String,
-    /// The cluster's name; empty where it has none.
+    /// The cluster's name; empty if it has none.
     pub cluster: String,
 }
 
 impl BrokerIdentity {
-    /// Reads the identity in the payload of a method frame; `None` where it is another method.
+    /// Reads the identity in the payload of a method frame; `None` if it is another method.
     pub(super) fn read(payload: &[u8]) -> Option<Self> {
         if !payload.starts_with(START) {
             return None;

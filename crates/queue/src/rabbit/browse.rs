@@ -1,9 +1,10 @@
 //! Reads a queue from its head without removing anything, and returns the messages in their order.
 //!
-//! A quorum queue returns the messages of a consumer in order when the consumer's channel closes. Messages that are returned
-//! one by one (`basic.nack`), or by several consumers of a channel, are returned in any order (`rabbit_fifo.erl`
-//! 3.10.8, `return` and `handle_down`: folds over maps). Therefore each channel has one consumer, and channels are read and
-//! closed one after the other.
+//! A quorum queue returns the messages of a consumer in order when the consumer's channel closes. Messages that are
+//! returned one by one (`basic.nack`), or by several consumers of a channel, are returned in any order
+//! (`rabbit_fifo.erl`
+//! 3.10.8, `return` and `handle_down`: folds over maps). Therefore each channel has one consumer, and channels are read
+//! and closed one after the other.
 //!
 //! lapin buffers deliveries in memory without a limit, except the channel's prefetch. The prefetch
 //! cannot be raised for held messages, so a consumer that holds many is ended, and the next channel continues.
@@ -174,7 +175,8 @@ impl QueueReader {
         Ok(())
     }
 
-    /// Returns all held messages to the queue in their order. If the reader is dropped, their order may change slightly.
+    /// Returns all held messages to the queue in their order. If the reader is dropped, their order may change
+    /// slightly.
     pub(super) async fn close(mut self) -> Result<(), QueueError> {
         self.give_back().await.inspect_err(|_| self.connection.abandon())
     }

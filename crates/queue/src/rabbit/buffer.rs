@@ -20,7 +20,7 @@ use genfleet_job::{
 };
 use genfleet_telemetry::trace::Span;
 
-/// Longest wait of a probe for the broker to hand out one message.
+/// Maximum wait of a probe for the broker to hand out one message.
 const PROBE: Duration = Duration::from_secs(5);
 
 /// The state of the session that serves a buffer.
@@ -49,7 +49,7 @@ pub(super) struct BufferedDelivery {
 }
 
 impl BufferedDelivery {
-    /// The delivery for the worker, where it can be settled and has not been: what comes again because its acknowledgement
+    /// The delivery for the worker, if it can be settled and has not been: what comes again because its acknowledgement
     /// was lost is acknowledged again.
     pub(super) fn into_fresh(self) -> Option<Delivery> {
         if self.settler.is_stale() {
@@ -85,8 +85,8 @@ pub(super) struct DeliveryBuffer {
     lanes: Mutex<BufferedLanes>,
     arrived: Notify,
     suspect_arrived: Notify,
-    /// True once a suspect was asked for: until then none is taken from the broker, whose count would rise with the end of
-    /// this process.
+    /// True once a suspect was asked for: until then none is taken from the broker, whose count would rise with the end
+    /// of this process.
     suspects_wanted: watch::Sender<bool>,
 }
 

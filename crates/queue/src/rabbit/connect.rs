@@ -1,5 +1,5 @@
-//! Connecting to the broker: from URLs to an open AMQP connection, with TLS, time-outs, and a way to end what hangs. Never
-//! shows a password.
+//! Connecting to the broker: from URLs to an open AMQP connection, with TLS, time-outs, and a way to end what hangs.
+//! Never shows a password.
 
 use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 
@@ -28,11 +28,11 @@ use crate::{message::QueueError, topology::check_prefix};
 
 /// Time for name resolution, TCP, TLS and the AMQP handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Heartbeat in seconds, where the URL names none: two of them without a sign of life end the connection.
+/// Heartbeat in seconds, if the URL names none: two of them without a sign of life end the connection.
 const HEARTBEAT: u16 = 15;
 
-/// Longest frame in bytes, whatever the broker would take: lapin keeps 64 frames of memory for a connection, and without a
-/// limit 128 GiB. It is the default of a broker, so a producer's headers may be as long.
+/// Longest frame in bytes, whatever the broker would take: lapin keeps 64 frames of memory for a connection, and
+/// without a limit 128 GiB. It is the default of a broker, so a producer's headers may be as long.
 const FRAME: FrameSize = 128 * 1024;
 /// Shortest frame limit that a broker accepts (4.1 on).
 const SMALLEST_FRAME: FrameSize = 8 * 1024;
@@ -158,7 +158,7 @@ impl RabbitSettings {
     }
 }
 
-/// Connects to the host of `uri`, by TLS where `tls` is given, and stores the socket in `slot`.
+/// Connects to the host of `uri`, by TLS if `tls` is given, and stores the socket in `slot`.
 async fn connect(uri: &AMQPUri, tls: Option<&TlsConnector>, slot: &SocketSlot) -> io::Result<Box<dyn Stream>> {
     let host = uri.authority.host.as_str();
     let stream = TcpStream::connect((host, uri.authority.port)).await?;

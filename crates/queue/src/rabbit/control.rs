@@ -1,7 +1,7 @@
 //! The control channel: what processes broadcast to each other over the exchange `<prefix>.control` (SPEC 6.4), small
-//! messages that may be lost. On a connection of its own: it publishes, so that on the consuming one an alarm of the broker
-//! would stop acknowledgements with it; and a fault of any channel ends its whole session. The connection is made once the
-//! work has its own.
+//! messages that may be lost. On a connection of its own: it publishes, so that on the consuming one an alarm of the
+//! broker would stop acknowledgements with it; and a fault of any channel ends its whole session. The connection is
+//! made once the work has its own.
 
 use std::{fmt, time::Duration};
 
@@ -26,11 +26,11 @@ use crate::{message::QueueError, topology};
 
 /// Interval of checking whether the work is connected.
 const CHECK_EVERY: Duration = Duration::from_millis(100);
-/// Longest wait for one step of the broker.
+/// Maximum wait for one step of the broker.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Longest wait until the broker has taken a question.
+/// Maximum wait until the broker has taken a question.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
-/// Longest wait for the broker when the connection is closed.
+/// Maximum wait for the broker when the connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Messages that wait to be read, at most; the oldest are dropped.
 const MAX_MESSAGES: i32 = 2_000;
@@ -46,7 +46,7 @@ pub struct ControlChannel {
     channel: Channel,
     consumer: Consumer,
     exchange: String,
-    /// Its connection, where that is its own.
+    /// Its connection, if that is its own.
     own: Option<OpenConnection>,
 }
 
@@ -70,8 +70,8 @@ impl RabbitQueue {
 }
 
 impl RabbitInspector {
-    /// Opens a channel that receives what is published with one of `keys`, on a connection of its own: one that has published
-    /// is not answered any more while the broker has an alarm.
+    /// Opens a channel that receives what is published with one of `keys`, on a connection of its own: one that has
+    /// published is not answered any more while the broker has an alarm.
     pub async fn control_channel(&self, keys: &[String]) -> Result<ControlChannel, QueueError> {
         let own = self.connect_again(BROADCAST).await?;
         let slow = |_| QueueError::Broker(SLOW.to_owned());
@@ -123,8 +123,8 @@ impl ControlChannel {
         self.own.as_ref().is_some_and(|own| own.connection.status().blocked())
     }
 
-    /// Publishes a question to those who receive `key`, on a channel of an inspector. Returns true once the broker has taken
-    /// it, and false where it does not within 3 s, or has an alarm.
+    /// Publishes a question to those who receive `key`, on a channel of an inspector. Returns true once the broker has
+    /// taken it, and false if it does not within 3 s, or has an alarm.
     pub async fn ask(&self, key: &str, body: String) -> Result<bool, SessionError> {
         if self.is_blocked() {
             return Ok(false);

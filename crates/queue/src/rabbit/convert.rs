@@ -25,7 +25,7 @@ pub(super) fn received(prefix: &str, delivery: lapin::message::Delivery) -> (Mes
     (taken(delivery, ours), delivery_count)
 }
 
-/// Converts a delivery, with the headers that are believed: those that we set where they can be `ours` only.
+/// Converts a delivery, with the headers that are believed: those that we set if they can be `ours` only.
 pub(super) fn taken(delivery: lapin::message::Delivery, ours: bool) -> Message {
     let properties = &delivery.properties;
     let mut headers = properties.headers().as_ref().map(|table| headers::counting(table, ours)).unwrap_or_default();
@@ -48,8 +48,8 @@ fn text(short: Option<&ShortString>) -> Option<String> {
     short.map(|short| short.as_str().to_owned())
 }
 
-/// Makes the properties of a publication. Headers beyond the frame limit would close the connection again and again: they are
-/// refused here.
+/// Makes the properties of a publication. Headers beyond the frame limit would close the connection again and again:
+/// they are refused here.
 pub(super) fn properties(message: &Message) -> Result<BasicProperties, QueueError> {
     let bytes = header_bytes(&message.headers);
     if bytes > MAX_HEADER_BYTES {

@@ -1,5 +1,5 @@
-//! Counts of what waits in the queues of a kind, for the metrics, and the watchdog: messages that wait although they could
-//! be delivered end the session (SPEC 5.10).
+//! Counts of what waits in the queues of a kind, for the metrics, and the watchdog: messages that wait although they
+//! could be delivered end the session (SPEC 5.10).
 
 use std::{sync::Arc, time::Duration};
 

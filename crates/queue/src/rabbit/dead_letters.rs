@@ -1,5 +1,5 @@
-//! Dead letters on `RabbitMQ`. They are read over an inspector's connection, and published over the connection that workers
-//! use for publishing, which waits for confirms.
+//! Dead letters on `RabbitMQ`. They are read over an inspector's connection, and published over the connection that
+//! workers use for publishing, which waits for confirms.
 
 use std::{
     fmt,

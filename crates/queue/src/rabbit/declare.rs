@@ -23,7 +23,7 @@ const DIFFERS: &str =
     "remedy: delete it once it is empty and let --topology declare make it anew, or run with --topology skip";
 /// The remedy for a missing object.
 const MISSING: &str = "remedy: run once with --topology declare, or declare what `genfleet topology` prints";
-/// The remedy where our user may not declare.
+/// The remedy if our user may not declare.
 const FORBIDDEN: &str =
     "remedy: give this user that right, or declare what `genfleet topology` prints and run with --topology verify";
 
@@ -39,8 +39,8 @@ enum Form {
     Former,
 }
 
-/// Prepares the topology as `--topology` asks for, on a channel of its own. A connection that comes while another one of this
-/// process does so waits for its success instead.
+/// Prepares the topology as `--topology` asks for, on a channel of its own. A connection that comes while another one
+/// of this process does so waits for its success instead.
 pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<(), SessionError> {
     if shared.mode == TopologyMode::Skip {
         return Ok(());
@@ -74,8 +74,8 @@ pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<
     Ok(())
 }
 
-/// Checks that the topology is still there. With `--topology declare` bindings are declared again; the queues that they lead
-/// to are found by them, which asks no leader of a queue.
+/// Checks that the topology is still there. With `--topology declare` bindings are declared again; the queues that they
+/// lead to are found by them, which asks no leader of a queue.
 pub(super) async fn still_there(shared: &Shared, connection: &Connection) -> Result<(), SessionError> {
     let (channel, topology) = (open(connection).await?, &shared.topology);
     let rebinds = shared.mode == TopologyMode::Declare;
@@ -99,15 +99,16 @@ pub(super) fn is_objection(error: &lapin::Error) -> bool {
     }
 }
 
-/// Declares all at once: the broker processes a channel's methods in order, so nothing has to be waited for in between. Fails
-/// where anything is refused.
+/// Declares all at once: the broker processes a channel's methods in order, so nothing has to be waited for in between.
+/// Fails where anything is refused.
 async fn declare_at_once(channel: &Channel, topology: &Topology) -> lapin::Result<()> {
     let objects = objects(topology).map(|object| object.declare(channel, false).boxed());
     let bindings = topology.bindings.iter().map(|binding| bind(channel, binding).boxed());
     try_join_all(objects.chain(bindings)).await.map(drop)
 }
 
-/// Declares one by one, so that a refusal can be reported. Returns the names of what an earlier version declared otherwise.
+/// Declares one by one, so that a refusal can be reported. Returns the names of what an earlier version declared
+/// otherwise.
 async fn declare(
     connection: &Connection,
     channel: &mut Channel,
@@ -128,7 +129,7 @@ async fn declare(
     Ok(former)
 }
 
-/// Declares `object`. Where that is refused, tries the declaration of an earlier version, which creates nothing where the
+/// Declares `object`. Where that is refused, tries the declaration of an earlier version, which creates nothing if the
 /// object is there. A refusal closes the channel, which is then replaced.
 async fn form(connection: &Connection, channel: &mut Channel, object: Object<'_>) -> lapin::Result<Form> {
     let Err(refusal) = object.declare(channel, false).await else { return Ok(Form::Current) };
@@ -143,8 +144,8 @@ async fn form(connection: &Connection, channel: &mut Channel, object: Object<'_>
     }
 }
 
-/// Verifies by a passive declaration, which finds what is missing and compares nothing, and an active one, which compares and
-/// creates nothing where the object is there. Should somebody delete it between the two, it is created again.
+/// Verifies by a passive declaration, which finds what is missing and compares nothing, and an active one, which
+/// compares and creates nothing if the object is there. Should somebody delete it between the two, it is created again.
 ///
 /// Bindings cannot be seen over AMQP; a publication that finds none is noticed when it comes back.
 async fn verify(
@@ -188,11 +189,12 @@ pub struct TopologyComparison {
     pub different: Vec<String>,
     /// Names of those that are there as an earlier version declared them.
     pub former: Vec<String>,
-    /// The reason why the arguments could not be compared, where our user may not.
+    /// The reason why the arguments could not be compared, if our user may not.
     pub incomparable: Option<String>,
 }
 
-/// Compares as [`verify`] does, to the end: all that is missing and all that differs. Bindings cannot be seen over AMQP.
+/// Compares as [`verify`] does, to the end: all that is missing and all that differs. Bindings cannot be seen over
+/// AMQP.
 pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Result<TopologyComparison, SessionError> {
     let mut found = TopologyComparison::default();
     let mut channel = open(connection).await?;
@@ -270,7 +272,7 @@ impl Object<'_> {
         }
     }
 
-    /// The declaration of an earlier version, where that was otherwise.
+    /// The declaration of an earlier version, if that was otherwise.
     fn as_before(self) -> Option<Exchange> {
         match self {
             Self::Exchange(exchange) => exchange.as_before(),

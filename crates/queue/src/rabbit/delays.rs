@@ -1,10 +1,11 @@
-//! Counters that show whether delayed jobs come back: jobs whose delay is over by the clock of the process that delayed them,
-//! and jobs that came out of the delays, as seen by the process that gets them. Where the first counter of the fleet grows
-//! and the other does not, and nothing waits, a step of the delays is stuck.
+//! Counters that show whether delayed jobs come back: jobs whose delay is over by the clock of the process that delayed
+//! them, and jobs that came out of the delays, as seen by the process that gets them. Where the first counter of the
+//! fleet grows and the other does not, and nothing waits, a step of the delays is stuck.
 //!
-//! Only started jobs are counted: they come back to a queue of their own, which a backlog of new ones delays at most twice.
+//! Only started jobs are counted: they come back to a queue of their own, which a backlog of new ones delays at most
+//! twice.
 //!
-//! The broker's own count cannot tell: a message whose time is over is no longer counted in its queue, also where it
+//! The broker's own count cannot tell: a message whose time is over is no longer counted in its queue, also if it
 //! does not get on from there.
 
 use std::{
@@ -31,7 +32,7 @@ pub(super) struct Delay {
 }
 
 impl Delay {
-    /// The delay of what goes to `to`, where that is a started job and delayed.
+    /// The delay of what goes to `to`, if that is a started job and delayed.
     pub(super) fn of(to: &Destination) -> Option<Self> {
         let Destination::Lane { kind, lane: Lane::Resume, .. } = to else { return None };
         let (step, seconds) = topology::delay(to)?;
@@ -77,7 +78,7 @@ impl Delays {
     }
 }
 
-/// Counts a message that came out of the delays by `lane`, where that is the one of started jobs.
+/// Counts a message that came out of the delays by `lane`, if that is the one of started jobs.
 pub(super) fn ended(prefix: &str, (kind, lane): (Kind, Lane), properties: &BasicProperties) {
     if lane != Lane::Resume {
         return;

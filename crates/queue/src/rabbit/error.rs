@@ -9,7 +9,7 @@ use lapin::{
 
 use crate::message::{ACCESS_REFUSED, QueueError};
 
-/// Describes an error in a sentence, and says so where our credentials were refused.
+/// Describes an error in a sentence, and says so if our credentials were refused.
 pub(super) fn describe(error: impl Borrow<lapin::Error>) -> String {
     let error = error.borrow();
     match error.kind() {
@@ -24,7 +24,7 @@ pub(super) fn describe(error: impl Borrow<lapin::Error>) -> String {
     }
 }
 
-/// The broker's refusal that closed a channel, with its message; `None` where the error is another one.
+/// The broker's refusal that closed a channel, with its message; `None` if the error is another one.
 pub(super) fn refusal(error: &lapin::Error) -> Option<(&AMQPSoftError, &str)> {
     let ErrorKind::ProtocolError(refusal) = error.kind() else { return None };
     match refusal.kind() {
@@ -33,7 +33,7 @@ pub(super) fn refusal(error: &lapin::Error) -> Option<(&AMQPSoftError, &str)> {
     }
 }
 
-/// Returns true where the broker refused with `kind`, which closed a channel.
+/// Returns true if the broker refused with `kind`, which closed a channel.
 pub(super) fn is_refusal(error: &lapin::Error, kind: &AMQPSoftError) -> bool {
     refusal(error).is_some_and(|(refused, _)| refused == kind)
 }

@@ -18,7 +18,7 @@ use genfleet_job::retry;
 pub enum FollowedEvent {
     /// An event's body.
     Event(Bytes),
-    /// No more events come for now, for this reason. Repeated where the reason changes.
+    /// No more events come for now, for this reason. Repeated if the reason changes.
     Lost(String),
     /// Events come again. Those of the meantime do not: they are in the window.
     Back,
@@ -33,7 +33,7 @@ pub(crate) struct RabbitEventFollower {
 }
 
 impl RabbitEventFollower {
-    /// Connects; an error where that is not possible now, since a mistyped host should not be waited for.
+    /// Connects; an error if that is not possible now, since a mistyped host should not be waited for.
     pub(crate) async fn connect(settings: RabbitSettings) -> Result<Self, QueueError> {
         let open = Some(open(&settings).await?);
         Ok(Self { settings, open, waits: retry::reconnect(), reported: None })

@@ -1,5 +1,5 @@
-//! An examination of a broker for the operator's tool: who it is, whether the whole topology is there, how large a message it
-//! takes. Over a short-lived connection; creates and changes nothing.
+//! An examination of a broker for the operator's tool: who it is, whether the whole topology is there, how large a
+//! message it takes. Over a short-lived connection; creates and changes nothing.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Time for a message, which is taken within milliseconds, or, by a broker with an alarm, not at all.
 const MESSAGE: Duration = Duration::from_secs(5);
-/// Longest wait for the broker when the connection is closed.
+/// Maximum wait for the broker when the connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Interval of checking whether the broker has said that it takes no publications.
 const CHECK_EVERY: Duration = Duration::from_millis(50);
@@ -79,19 +79,19 @@ impl BrokerExaminer {
         self.open.socket.identity()
     }
 
-    /// Looks for every exchange and queue, and compares their arguments where our user may.
+    /// Looks for every exchange and queue, and compares their arguments if our user may.
     ///
-    /// What is there is declared again, which compares and creates nothing. Should somebody delete it between the two, it is
-    /// created again.
+    /// What is there is declared again, which compares and creates nothing. Should somebody delete it between the two,
+    /// it is created again.
     pub async fn compare(&self) -> Result<TopologyComparison, QueueError> {
         let compared = timeout(PATIENCE, declare::compare(&self.open.connection, &self.topology)).await;
         let late = |_| QueueError::Broker(format!("the topology could not be compared within {PATIENCE:?}"));
         compared.map_err(late)?.map_err(QueueError::Broker)
     }
 
-    /// Publishes `bytes` with a key that no queue is bound by, to the default exchange or, where our user may not, to the
-    /// one of broadcasts: the broker returns the message, unless it is too large. To be called last: a broker with an alarm
-    /// says nothing more on a connection that has published.
+    /// Publishes `bytes` with a key that no queue is bound by, to the default exchange or, if our user may not, to the
+    /// one of broadcasts: the broker returns the message, unless it is too large. To be called last: a broker with an
+    /// alarm says nothing more on a connection that has published.
     pub async fn takes(&self, bytes: usize) -> MessageAcceptance {
         let trying = async {
             match self.try_message("", bytes).await {

@@ -15,7 +15,7 @@ use genfleet_job::{Kind, message::Lane};
 pub(super) struct LaneFlow {
     delivered: AtomicU64,
     unsettled: watch::Sender<usize>,
-    /// The process's counts, and the kind to count; `None` where jobs are not counted.
+    /// The process's counts, and the kind to count; `None` if jobs are not counted.
     counts: Option<(UnsettledCounts, Kind)>,
     /// The session is over. Changed and read while `unsettled` is locked.
     over: AtomicBool,

@@ -1,16 +1,16 @@
 //! A filter between the broker and lapin, on every connection. A producer decides what is in the properties of a
-//! message, and the broker accepts more than lapin can read (4.12.3). Names that are not UTF-8, a header frame above the
-//! negotiated size (the broker splits bodies, never headers, and adds headers of its own) and bytes after the last
+//! message, and the broker accepts more than lapin can read (4.12.3). Names that are not UTF-8, a header frame above
+//! the negotiated size (the broker splits bodies, never headers, and adds headers of its own) and bytes after the last
 //! property end the connection. Deeply nested tables overflow the stack of lapin's parser and abort the process. Such a
 //! message would be delivered again at once in the next session.
 //!
 //! Therefore every frame is checked here first. Frames that lapin can read pass unchanged. In others, invalid text is
-//! replaced by question marks; if that is not enough, all headers except the broker's are removed. Such a message gets a
-//! [`MARK`], from which the consumer reads its [`MessageDefect`](crate::MessageDefect).
+//! replaced by question marks; if that is not enough, all headers except the broker's are removed. Such a message gets
+//! a [`MARK`], from which the consumer reads its [`MessageDefect`](crate::MessageDefect).
 //!
 //! The depth of tables is limited only here. lapin's thread has the default stack of a Rust thread (2 MiB; lapin has no
-//! setting for it, and `RUST_MIN_STACK` applies to all threads of the process). Tables within the limit need less than a
-//! quarter of it.
+//! setting for it, and `RUST_MIN_STACK` applies to all threads of the process). Tables within the limit need less than
+//! a quarter of it.
 
 use std::{
     io::{self, IoSlice, Read, Write},
@@ -35,8 +35,8 @@ mod header;
 mod method;
 mod walk;
 
-/// The header with a [`MessageDefect`](crate::MessageDefect). It is not copied into later publications. A producer that sets
-/// it only causes its own message to be refused.
+/// The header with a [`MessageDefect`](crate::MessageDefect). It is not copied into later publications. A producer that
+/// sets it only causes its own message to be refused.
 pub(super) const MARK: &str = "x-genfleet-flaw";
 
 /// A connection to the broker, with TLS or without.

@@ -1,5 +1,5 @@
-//! The headers of a delivery that are believed: the trace context of anyone, and those that we set ourselves. What is kept
-//! here goes along with every later publication, so it is bounded here.
+//! The headers of a delivery that are believed: the trace context of anyone, and those that we set ourselves. What is
+//! kept here goes along with every later publication, so it is bounded here.
 
 use lapin::{
     BasicProperties,
@@ -18,7 +18,8 @@ const DELIVERY_COUNT: &str = "x-delivery-count";
 /// Prefix of our headers, which are taken from exchanges that only we write to.
 const OURS: &str = "genfleet-";
 
-/// Reads the count of returns. A message copied by hand brings an old count along, which means nothing on a first delivery.
+/// Reads the count of returns. A message copied by hand brings an old count along, which means nothing on a first
+/// delivery.
 pub(super) fn delivery_count(headers: &FieldTable, redelivered: bool) -> u32 {
     let count = headers.inner().get(DELIVERY_COUNT).and_then(header).and_then(|value| value.as_i64());
     if redelivered { count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0) } else { 0 }
@@ -32,8 +33,8 @@ pub(super) fn defect(properties: &BasicProperties) -> Option<MessageDefect> {
     }
 }
 
-/// Takes the trace context and the time of enqueueing, and of `ours` what begins with our prefix, but for the number of the
-/// copy; never more than may be published.
+/// Takes the trace context and the time of enqueueing, and of `ours` what begins with our prefix, but for the number of
+/// the copy; never more than may be published.
 pub(super) fn counting(headers: &FieldTable, ours: bool) -> Headers {
     let (mut taken, values) = (Headers::new(), headers.inner());
     let ours = |name: &str| ours && name.starts_with(OURS) && ![COPY, ENQUEUED_MS].contains(&name);
@@ -53,8 +54,8 @@ pub(super) fn counting(headers: &FieldTable, ours: bool) -> Headers {
     bounded(taken)
 }
 
-/// Drops the longest headers beyond the limit, which only others can have published on an exchange of ours: a job that could be
-/// neither moved nor dead-lettered would come again for ever.
+/// Drops the longest headers beyond the limit, which only others can have published on an exchange of ours: a job that
+/// could be neither moved nor dead-lettered would come again for ever.
 fn bounded(mut headers: Headers) -> Headers {
     while header_bytes(&headers) > MAX_HEADER_BYTES {
         let length = |value: &HeaderValue| value.as_str().map_or(0, str::len);

@@ -88,12 +88,12 @@ impl ConnectionHealth {
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = what;
     }
 
-    /// Sets what the last check of the topology found missing; true where it changed.
+    /// Sets what the last check of the topology found missing; true if it changed.
     pub(super) fn set_missing(&self, found: Option<String>) -> bool {
         self.missing().set_checked(found)
     }
 
-    /// Adds a binding that a message proved missing; true where it was not known.
+    /// Adds a binding that a message proved missing; true if it was not known.
     pub(super) fn add_missing_binding(&self, problem: String) -> bool {
         self.missing().add_unbound(problem, Instant::now(), self.clock.now())
     }

@@ -72,8 +72,8 @@ impl RabbitInspector {
 
     /// Returns the latest `limit` past events, oldest first. They stay in their queue.
     ///
-    /// A queue cannot be read from its end, so all past events are read and returned to the queue. With a million events
-    /// that takes about a minute, mostly in the broker. Only the latest are kept in memory.
+    /// A queue cannot be read from its end, so all past events are read and returned to the queue. With a million
+    /// events that takes about a minute, mostly in the broker. Only the latest are kept in memory.
     pub(crate) async fn window_events(&self, limit: usize) -> Result<Vec<Bytes>, QueueError> {
         let mut latest = VecDeque::new();
         if limit > 0 {

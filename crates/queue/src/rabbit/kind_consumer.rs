@@ -1,8 +1,8 @@
 //! The consumers of one kind in one session: consumes its three queues while the worker wants deliveries, and hands out
 //! single messages while it does not. Ends with its session, or ends it.
 //!
-//! A consumer's prefetch does not count what came before it, by an earlier consumer or by a probe. One suspect is unsettled
-//! at a time, whatever way it came: suspects are consumed, or probed for, only while none is.
+//! A consumer's prefetch does not count what came before it, by an earlier consumer or by a probe. One suspect is
+//! unsettled at a time, whatever way it came: suspects are consumed, or probed for, only while none is.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -35,7 +35,7 @@ use crate::{
 };
 use genfleet_job::{lease::Lease, message::Lane};
 
-/// Longest wait for the broker to end a consumer.
+/// Maximum wait for the broker to end a consumer.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Prefetch of suspects, which are worked one at a time.
 const ONE: u16 = 1;
@@ -182,7 +182,7 @@ impl KindConsumer {
         }
     }
 
-    /// Gets a started or a new job in turns; where there are none a suspect, unless one is unsettled.
+    /// Gets a started or a new job in turns; if there are none a suspect, unless one is unsettled.
     async fn get_one(&mut self, channels: &LaneChannels) -> Result<Option<Delivery>, SessionError> {
         let order = if self.started_first { [Lane::Resume, Lane::Jobs] } else { [Lane::Jobs, Lane::Resume] };
         for lane in order {
@@ -208,8 +208,8 @@ impl KindConsumer {
         self.buffer.put(self.delivery(channels, lane, delivery));
     }
 
-    /// Finds a defect of a delivery before its body is read. A producer's rights are to keys, so the key that it used has
-    /// to be this kind's; jobs of an internal kind are published by us alone.
+    /// Finds a defect of a delivery before its body is read. A producer's rights are to keys, so the key that it used
+    /// has to be this kind's; jobs of an internal kind are published by us alone.
     fn defect(&self, delivery: &lapin::message::Delivery) -> Option<MessageDefect> {
         let (prefix, exchange, kind) = (&self.shared.prefix, delivery.exchange.as_str(), self.buffer.kind);
         let is_others = if kind.is_internal() {

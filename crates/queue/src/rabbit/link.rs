@@ -16,14 +16,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{error::describe, socket::SocketHandle};
 
-/// Longest wait for the broker when a connection is closed.
+/// Maximum wait for the broker when a connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The reason why a session ended, in a sentence.
 pub(super) type SessionError = String;
 
-/// The use of a connection. The broker blocks connections that publish, and with them whatever else they carry; therefore
-/// there are two.
+/// The use of a connection. The broker blocks connections that publish, and with them whatever else they carry;
+/// therefore there are two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionRole {
     /// Deliveries, acknowledgements, counts.
@@ -106,7 +106,7 @@ impl OpenConnection {
         Ok(channel)
     }
 
-    /// Closes the connection, and cuts the socket where the broker does not answer within `patience`. Dropped without, the
+    /// Closes the connection, and cuts the socket if the broker does not answer within `patience`. Dropped without, the
     /// socket is cut at once.
     pub(super) async fn close(&self, patience: Duration) {
         let _ = timeout(patience, self.connection.close(200, "closed".into())).await;

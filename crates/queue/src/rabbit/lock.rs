@@ -1,5 +1,5 @@
-//! The lock of an exclusive kind (SPEC 6.1): one process of the fleet holds the exclusive queue `<prefix>.lock.<kind>` on
-//! its consuming connection. The broker releases it with that connection, so it outlives no session.
+//! The lock of an exclusive kind (SPEC 6.1): one process of the fleet holds the exclusive queue `<prefix>.lock.<kind>`
+//! on its consuming connection. The broker releases it with that connection, so it outlives no session.
 //!
 //! The next holder may not yet see what the last holder created. So a process that takes the lock leaves a mark at the
 //! broker first: the exchange `<prefix>.lock.<kind>`, to which nothing is bound. If there is no mark, no process has

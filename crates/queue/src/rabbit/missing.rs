@@ -51,14 +51,14 @@ impl MissingTopology {
         self.checked.iter().cloned().chain(unbound)
     }
 
-    /// Sets the result of a check; true where it changed.
+    /// Sets the result of a check; true if it changed.
     pub(super) fn set_checked(&mut self, found: Option<String>) -> bool {
         let changed = self.checked != found;
         self.checked = found;
         changed
     }
 
-    /// Adds what a message proves; true where it was not known.
+    /// Adds what a message proves; true if it was not known.
     pub(super) fn add_unbound(&mut self, problem: String, at: Instant, time: Timestamp) -> bool {
         let is_known = |known: &Unbound| known.is_remembered(at) && known.problem == problem;
         let is_new = !self.unbound.as_ref().is_some_and(is_known);
@@ -67,7 +67,8 @@ impl MissingTopology {
     }
 }
 
-/// Warns where the exchange of events was deleted: it took the bindings of others with it, and only ours are declared again.
+/// Warns if the exchange of events was deleted: it took the bindings of others with it, and only ours are declared
+/// again.
 pub(super) fn warn_of_missing_events(prefix: &str, reason: &str) {
     let events = topology::events(prefix);
     if reason.contains(&format!("no exchange '{events}'")) {

@@ -24,13 +24,14 @@ pub(super) struct Origin {
     pub(super) is_ours: bool,
     /// See [`StoredMessage::is_foreign`](crate::shelf::Shelved::is_foreign).
     pub(super) is_foreign: bool,
-    /// The broker's reason, where the broker dead-lettered it.
+    /// The broker's reason, if the broker dead-lettered it.
     pub(super) death: Option<Death>,
 }
 
-/// Finds the origin of a message. A dead letter that we published never carries an account of the broker's, since none goes
-/// along with what we publish. Elsewhere a producer may have written one. In it the broker (3.10) looks for an entry of the
-/// same queue and reason, raises its count and leaves the rest as it is: only these two come from the broker.
+/// Finds the origin of a message. A dead letter that we published never carries an account of the broker's, since none
+/// goes along with what we publish. Elsewhere a producer may have written one. In it the broker (3.10) looks for an
+/// entry of the same queue and reason, raises its count and leaves the rest as it is: only these two come from the
+/// broker.
 pub(super) fn origin(prefix: &str, queue: DeadLetterQueue, delivery: &Delivery) -> Origin {
     let exchange = delivery.exchange.as_str();
     let dead = topology::route(prefix, &Destination::Dead { kind: String::new() }).0;
@@ -52,8 +53,8 @@ pub(super) fn origin(prefix: &str, queue: DeadLetterQueue, delivery: &Delivery) 
     Origin { is_ours, is_foreign, death }
 }
 
-/// Returns true where it was published with a key of this kind: a producer's rights are to keys, and the broker dead-letters
-/// by those of `CC` and `BCC` as well.
+/// Returns true if it was published with a key of this kind: a producer's rights are to keys, and the broker
+/// dead-letters by those of `CC` and `BCC` as well.
 fn has_key_of(delivery: &Delivery, kind: Kind) -> bool {
     topology::kind_of_key(delivery.routing_key.as_str()) == Some(kind)
 }

@@ -23,8 +23,8 @@ pub(super) struct OutgoingMessage {
 }
 
 impl OutgoingMessage {
-    /// Routes a publication. A message without an id is given the one that the worker derives for such a job, always the
-    /// same: whatever comes of it later is still the same job.
+    /// Routes a publication. A message without an id is given the one that the worker derives for such a job, always
+    /// the same: whatever comes of it later is still the same job.
     pub(super) fn new(prefix: &str, publication: Publication) -> Result<Self, QueueError> {
         let Publication { to, message } = publication;
         let (exchange, key) = topology::route(prefix, &to);

@@ -1,8 +1,8 @@
 //! The publishing connection: every publication is kept until the broker has confirmed it, and sent again by the next
-//! session where the last one ended before that.
+//! session if the last one ended before that.
 //!
-//! One task publishes. lapin numbers a publication and queues its frames in two steps under two locks, so two tasks on one
-//! channel could exchange their confirms.
+//! One task publishes. lapin numbers a publication and queues its frames in two steps under two locks, so two tasks on
+//! one channel could exchange their confirms.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -31,14 +31,14 @@ const LASTING: Duration = Duration::from_secs(5);
 const MOST_PATIENCE: Duration = Duration::from_secs(60);
 /// A session that has to end waits this long for confirms: what is not confirmed is sent twice.
 const ENDING: Duration = Duration::from_secs(2);
-/// Longest wait for the broker's own description of a fault that a publication has met.
+/// Maximum wait for the broker's own description of a fault that a publication has met.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Time for what is unconfirmed when the queue closes.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 /// Beginning of the reason of a session that ended because its publications were refused.
 const REFUSING: &str = "the broker refuses (nack)";
 
-/// Returns true where a session ended because its publications were refused: the broker is not away.
+/// Returns true if a session ended because its publications were refused: the broker is not away.
 pub(super) fn refuses(reason: &SessionError) -> bool {
     reason.starts_with(REFUSING)
 }

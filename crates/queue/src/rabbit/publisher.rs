@@ -40,7 +40,8 @@ pub(super) struct PendingPublication {
 }
 
 impl PendingPublication {
-    /// Ends the wait for the confirm. Whoever published may have gone away; a confirmed message is durable all the same.
+    /// Ends the wait for the confirm. Whoever published may have gone away; a confirmed message is durable all the
+    /// same.
     pub(super) fn resolve(self, result: Result<(), TooLarge>) {
         let _ = self.confirmed.send(result);
     }
@@ -55,8 +56,8 @@ impl Publisher {
         (publisher, Incoming { publications, replies: waiting })
     }
 
-    /// Publishes, and returns once the broker has confirmed all of `publications` but the replies, which are sent after that
-    /// and not waited for. Where the future is dropped before, all but the replies are sent all the same.
+    /// Publishes, and returns once the broker has confirmed all of `publications` but the replies, which are sent after
+    /// that and not waited for. Where the future is dropped before, all but the replies are sent all the same.
     ///
     /// [`QueueError::TooLarge`] once all are confirmed but those that are too large.
     pub(super) async fn publish(&self, publications: Vec<Publication>) -> Result<(), QueueError> {

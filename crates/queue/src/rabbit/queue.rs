@@ -47,8 +47,8 @@ pub struct RabbitQueue {
 }
 
 impl RabbitQueue {
-    /// Returns the queue as soon as `settings` are checked: the connections are made in the background, now and after every
-    /// loss; the consuming one with the first [`Self::consume`]. Must be called inside a tokio runtime.
+    /// Returns the queue as soon as `settings` are checked: the connections are made in the background, now and after
+    /// every loss; the consuming one with the first [`Self::consume`]. Must be called inside a tokio runtime.
     pub fn connect(settings: RabbitSettings, clock: SharedClock) -> Result<Self, QueueError> {
         let runtime = Handle::try_current().map_err(|error| QueueError::Configuration(error.to_string()))?;
         let broker = BrokerHosts::new(&settings)?;
@@ -77,8 +77,8 @@ impl RabbitQueue {
         Ok(Self { shared })
     }
 
-    /// Consumes the jobs of `kind`, now and in every session to come: at most `concurrency` unsettled of new and as many of
-    /// started ones, and one suspect.
+    /// Consumes the jobs of `kind`, now and in every session to come: at most `concurrency` unsettled of new and as
+    /// many of started ones, and one suspect.
     pub(crate) fn consume(&self, kind: Kind, concurrency: usize) -> Consumer {
         self.shared.health.set_needed(ConnectionRole::Consume);
         let buffer = Arc::new(DeliveryBuffer::new(kind, concurrency));
@@ -136,7 +136,7 @@ impl RabbitQueue {
     }
 }
 
-/// Runs `work` under a supervisor of its own, and reports where that one ends unasked.
+/// Runs `work` under its own supervisor, and reports a supervisor that ends on its own.
 fn spawn_supervised<W: SessionWork + 'static>(shared: &Arc<Shared>, mut work: W) {
     let task_shared = shared.clone();
     let runtime = &shared.settlements.runtime;

@@ -1,13 +1,14 @@
-//! The messages that this process has settled recently. AMQP does not confirm acknowledgements: one that was written shortly
-//! before its session was lost may not have reached the broker. The broker then redelivers the message, although everything
-//! that follows from it is durable. If it is redelivered to this process, it is acknowledged again and not handed over.
+//! The messages that this process has settled recently. AMQP does not confirm acknowledgements: one that was written
+//! shortly before its session was lost may not have reached the broker. The broker then redelivers the message,
+//! although everything that follows from it is durable. If it is redelivered to this process, it is acknowledged again
+//! and not handed over.
 //!
 //! A message that a worker published into a lane is identified by a unique number in a header ([`COPY`]). A producer's
-//! message has no such number. It is identified by its content, and only if the broker says that it was delivered before and
-//! a session was lost since it was settled. A second message with the same content is not mistaken for it if this process
-//! gave it back unsettled ([`Recent::given_back`]) or lost it with its session ([`Recent::session_lost`]). One case remains:
-//! a producer publishes the same bytes and properties again within minutes, and *another* process loses that delivery. In
-//! events and replies, too, such messages cannot be distinguished.
+//! message has no such number. It is identified by its content, and only if the broker says that it was delivered
+//! before and a session was lost since it was settled. A second message with the same content is not mistaken for it if
+//! this process gave it back unsettled ([`Recent::given_back`]) or lost it with its session ([`Recent::session_lost`]).
+//! One case remains: a producer publishes the same bytes and properties again within minutes, and *another* process
+//! loses that delivery. In events and replies, too, such messages cannot be distinguished.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -27,8 +28,8 @@ use genfleet_job::trace_context::{TRACEPARENT, TRACESTATE};
 /// The header with the unique number of a worker's publication.
 pub(crate) const COPY: &str = "genfleet-copy";
 
-/// An acknowledgement that was written this long before the loss of its session has certainly reached the broker: twice the
-/// time after which a silent connection is closed.
+/// An acknowledgement that was written this long before the loss of its session has certainly reached the broker: twice
+/// the time after which a silent connection is closed.
 const UNCERTAIN: Duration = Duration::from_secs(60);
 /// A message that is not redelivered within this time is forgotten.
 const KEPT: Duration = Duration::from_secs(300);
@@ -41,7 +42,7 @@ const MOST: usize = 8192;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
     hash: u128,
-    /// Whether it is computed from a worker's number.
+    /// True if it is computed from a worker's number.
     is_numbered: bool,
 }
 
@@ -51,8 +52,8 @@ pub struct RecentDelivery {
     identity: Identity,
     /// Number of sessions that were lost before it arrived.
     losses: u64,
-    /// Whether it may have been settled before: the broker has delivered it before, and this process expects no unsettled
-    /// message with the same identity.
+    /// True if it may have been settled before: the broker has delivered it before, and this process expects no
+    /// unsettled message with the same identity.
     may_be_settled: bool,
 }
 
@@ -63,7 +64,7 @@ struct History {
     settled: u32,
     /// Time of the last settlement.
     settled_at: Option<Instant>,
-    /// Whether the acknowledgement of a settlement may be lost with its session.
+    /// True if the acknowledgement of a settlement may be lost with its session.
     is_uncertain: bool,
     /// Number of deliveries of this session that are not settled.
     held: u32,
@@ -148,7 +149,7 @@ impl Recent {
         state.remember(held.identity, Event::Settled, now);
     }
 
-    /// Whether a held message was settled before, and only its acknowledgement was lost.
+    /// Returns true if a held message was settled before, and only its acknowledgement was lost.
     pub fn was_settled(&self, held: &RecentDelivery, now: Instant) -> bool {
         let mut state = self.lock();
         state.forget_before(now.checked_sub(KEPT));
@@ -189,7 +190,7 @@ impl Recent {
         state.lost_at = Some(now);
     }
 
-    /// Whether a session was lost within the last `time`.
+    /// Returns true if a session was lost within the last `time`.
     pub fn lost_within(&self, time: Duration, now: Instant) -> bool {
         self.lock().lost_at.is_some_and(|lost| now < lost + time)
     }
@@ -254,8 +255,8 @@ fn copy(headers: &FieldTable) -> Option<i64> {
     }
 }
 
-/// Hashes the content of a producer's message, without the broker's headers, which change with every redelivery. Of a long
-/// body only the two ends are hashed.
+/// Hashes the content of a producer's message, without the broker's headers, which change with every redelivery. Of a
+/// long body only the two ends are hashed.
 fn hash_content(delivery: &Delivery, hasher: &mut impl Hasher) {
     let properties = &delivery.properties;
     delivery.exchange.as_str().hash(hasher);
@@ -317,7 +318,7 @@ mod tests {
             held
         }
 
-        /// Whether a delivery that arrives now counts as settled.
+        /// Returns true if a delivery that arrives now counts as settled.
         fn was_settled(&self, body: &str, redelivered: bool) -> bool {
             let held = self.receive(body, redelivered);
             let was_settled = self.0.was_settled(&held, self.1);

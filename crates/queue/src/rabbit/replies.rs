@@ -1,9 +1,9 @@
 //! Replies: the final event once more, to the queue that the producer named in `reply_to`, by the default exchange.
 //!
-//! A producer is not trusted, and a reply is a courtesy: the event is durable before one is offered here, and no job waits
-//! for it. Replies have a connection of their own, made for the first one, because the broker may end it over one name; they
-//! wait in bounded memory and are tried once; one that cannot be sent is dropped and counted. The names that are published
-//! to are in [`names`].
+//! A producer is not trusted, and a reply is a courtesy: the event is durable before one is offered here, and no job
+//! waits for it. Replies have a connection of their own, made for the first one, because the broker may end it over one
+//! name; they wait in bounded memory and are tried once; one that cannot be sent is dropped and counted. The names that
+//! are published to are in [`names`].
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
@@ -154,8 +154,8 @@ impl Replies {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that our user may not write to the default exchange: for a minute no reply is tried. Returns true where that
-    /// was not known.
+    /// Records that our user may not write to the default exchange: for a minute no reply is tried. Returns true if
+    /// that was not known.
     pub(super) fn refuse(&self) -> bool {
         self.refused().replace(Instant::now()).is_none()
     }
@@ -167,12 +167,12 @@ impl Replies {
         }
     }
 
-    /// Notes that a reply was confirmed. Returns true where our user did not have the right before.
+    /// Records that a reply was confirmed. Returns true if our user did not have the right before.
     pub(super) fn permit(&self) -> bool {
         self.refused().take().is_some()
     }
 
-    /// Describes why no reply is sent, where our user does not have the right.
+    /// Describes why no reply is sent, if our user does not have the right.
     pub(super) fn problem(&self) -> Option<String> {
         let since = self.refused().is_some();
         since.then(|| {

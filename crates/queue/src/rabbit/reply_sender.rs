@@ -1,7 +1,7 @@
 //! Sends replies, on one connection after the other, for as long as there are some.
 //!
-//! A name for direct reply-to can look valid and end the connection all the same (of a node that the broker does not know).
-//! While one is sent no other reply is: it costs itself, and a new connection.
+//! A name for direct reply-to can look valid and end the connection all the same (of a node that the broker does not
+//! know). While one is sent no other reply is: it costs itself, and a new connection.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,13 +25,13 @@ use genfleet_job::retry;
 
 /// Replies that are sent at once.
 const WINDOW: usize = 64;
-/// Longest wait for one step of the broker.
+/// Maximum wait for one step of the broker.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Longest wait for the broker when the connection is closed.
+/// Maximum wait for the broker when the connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Time for what waits when the queue closes.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
-/// Part of the broker's message where our user may not write to the default exchange.
+/// Part of the broker's message if our user may not write to the default exchange.
 const FORBIDDEN: &str = "to exchange 'amq.default'";
 
 /// Sends what waits until the queue is closed, and a moment longer.
@@ -174,10 +174,10 @@ impl ReplyConnection {
         self.open.is_up() && self.channel.status().connected()
     }
 
-    /// Sends one reply; an error where the connection cannot be used any more.
+    /// Sends one reply; an error if the connection cannot be used any more.
     ///
-    /// Replies to named queues are mandatory; for direct reply-to `RabbitMQ` 3 returns every mandatory message. lapin may
-    /// hand a returned message out with another one's confirm, which makes no difference to a count.
+    /// Replies to named queues are mandatory; for direct reply-to `RabbitMQ` 3 returns every mandatory message. lapin
+    /// may hand a returned message out with another one's confirm, which makes no difference to a count.
     async fn send(&self, mut reply: Reply) -> Result<(), SessionError> {
         reply.drop_reason = Some(ReplyDropReason::Failed);
         let OutgoingMessage { exchange, key, properties, body } = &reply.outgoing;

@@ -1,5 +1,5 @@
-//! Sessions on one connection, one after the other: connect, topology, work, close, a pause, again. lapin's own recovery
-//! stays off.
+//! Sessions on one connection, one after the other: connect, topology, work, close, a pause, again. lapin's own
+//! recovery stays off.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,9 +20,10 @@ use super::{
 };
 use genfleet_job::{metric, retry};
 
-/// After a session that lasted this long the next pause is short again: the broker is there, whatever ended the session.
+/// After a session that lasted this long the next pause is short again: the broker is there, whatever ended the
+/// session.
 const LASTED: Duration = Duration::from_secs(2);
-/// The pause where the backoff would end, which it does not.
+/// The pause if the backoff would end, which it does not.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Interval of checking the connection's status: some ends of a connection make no event.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -65,7 +66,7 @@ async fn run<W: SessionWork>(shared: &Shared, work: &mut W, link: Arc<Link>, wai
     if !shared.closing.is_cancelled() {
         metrics::counter!(metric::BROKER_RECONNECTS, "role" => W::ROLE.as_str()).increment(1);
     }
-    // The broker is there, too, where a queue takes nothing or a message is too large.
+    // The broker is there, too, if a queue takes nothing or a message is too large.
     if began.elapsed() >= LASTED || refuses(&reason) || size_limit::refused(&reason).is_some() {
         waits.reset();
     }
@@ -86,8 +87,8 @@ async fn open(shared: &Arc<Shared>, role: ConnectionRole, host: &BrokerHost) -> 
 
 /// Listens to the events of a connection. There is one listener: lapin's events go to whichever takes them first.
 ///
-/// Faults of before the session began are ignored: a check of the topology may close a channel, and the connection's status
-/// shows the others.
+/// Faults of before the session began are ignored: a check of the topology may close a channel, and the connection's
+/// status shows the others.
 fn watch(
     shared: &Arc<Shared>,
     role: ConnectionRole,

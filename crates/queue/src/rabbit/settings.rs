@@ -1,4 +1,4 @@
-//! The settings of a broker: where it is and how it is used.
+//! The settings of a broker: its addresses and how it is used.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -41,7 +41,7 @@ pub struct RabbitSettings {
     pub client_identity: Option<ClientIdentity>,
     /// Name of the connections at the broker, e.g. `purger`, to which their role is added.
     pub name: String,
-    /// Time after which the session is rebuilt where messages wait and nothing is delivered (SPEC 5.10: 60 s).
+    /// Time after which the session is rebuilt if messages wait and nothing is delivered (SPEC 5.10: 60 s).
     pub watchdog: Duration,
 }
 

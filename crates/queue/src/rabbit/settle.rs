@@ -19,7 +19,7 @@ use super::{
 use crate::message::{Publication, QueueError, Settle, Settled};
 use genfleet_job::{lease::Lease, metric};
 
-/// What settlements need beside their session: where they publish, what was settled lately, and a runtime.
+/// Everything that a settlement needs except its session: the publisher, the recent settlements, and a runtime.
 pub(super) struct Settlements {
     pub(super) publisher: Publisher,
     pub(super) recent: Recent,
@@ -73,7 +73,7 @@ impl RabbitSettler {
         self.acknowledger.session.is_over() || self.acker.as_ref().is_none_or(Acker::poisoned)
     }
 
-    /// Returns true where all that follows from this message is durable already, and only its acknowledgement was lost.
+    /// Returns true if all that follows from this message is durable already, and only its acknowledgement was lost.
     pub(super) fn was_settled(&self) -> bool {
         self.settlements.recent.was_settled(&self.recent, Instant::now())
     }

@@ -31,7 +31,7 @@ pub(super) struct Shared {
     pub(super) closing: CancellationToken,
     /// The reason why a supervisor ended unasked.
     pub(super) failure: watch::Sender<Option<String>>,
-    /// The receiver of messages of unknown kinds, where there is one.
+    /// The receiver of messages of unknown kinds, if there is one.
     pub(super) unknown_kinds: OnceLock<mpsc::Sender<UnknownKindMessage>>,
 }
 

@@ -1,5 +1,5 @@
-//! The socket under a connection, which lapin does not give access to: a way to end a connection that hangs, and what the
-//! broker said of itself in the handshake.
+//! The socket under a connection, which lapin does not give access to: a way to end a connection that hangs, and what
+//! the broker said of itself in the handshake.
 
 use std::{
     net::{Shutdown, TcpStream},
@@ -52,7 +52,7 @@ impl Drop for SocketHandle {
 }
 
 impl SocketSlot {
-    /// Stores the socket, and cuts it at once where the handle was cut before.
+    /// Stores the socket, and cuts it at once if the handle was cut before.
     pub(super) fn store(&self, socket: TcpStream) {
         let mut state = self.state();
         if state.cut {
@@ -62,7 +62,7 @@ impl SocketSlot {
         }
     }
 
-    /// Stores the broker's identity, where this method holds it.
+    /// Stores the broker's identity, if this method holds it.
     pub(super) fn read_handshake(&self, method: &[u8]) {
         if self.identity.get().is_none()
             && let Some(identity) = BrokerIdentity::read(method)

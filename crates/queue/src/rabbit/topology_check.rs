@@ -1,9 +1,9 @@
-//! Checks every minute that the topology is still there, since somebody may delete a part of it while processes run. On a
-//! channel of its own, which a refusal closes, of the connection that consumes, which no alarm of the broker blocks.
+//! Checks every minute that the topology is still there, since somebody may delete a part of it while processes run. On
+//! a channel of its own, which a refusal closes, of the connection that consumes, which no alarm of the broker blocks.
 //!
-//! AMQP cannot tell whether a binding is there. With `--topology declare` every binding is declared again, which changes
-//! nothing where it is there. With `verify` a missing one is noticed by the first message that it should have routed: a copy
-//! of that message comes to a process ([`super::unknown_kinds`]).
+//! AMQP cannot tell whether a binding is there. With `--topology declare` every binding is declared again, which
+//! changes nothing if it is there. With `verify` a missing one is noticed by the first message that it should have
+//! routed: a copy of that message comes to a process ([`super::unknown_kinds`]).
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -65,8 +65,8 @@ fn report(shared: &Shared, missing: Option<SessionError>) {
     }
 }
 
-/// Notes that a message with this exchange and key matched no queue: where these should lead to a queue of ours, a binding
-/// is missing.
+/// Records that a message with this exchange and key matched no queue: if these should lead to a queue of ours, a
+/// binding is missing.
 pub(super) fn note_unrouted(shared: &Shared, exchange: &str, key: &str) {
     if !is_bound(&shared.prefix, exchange, key) {
         return;
@@ -90,7 +90,7 @@ pub(super) fn note_unrouted(shared: &Shared, exchange: &str, key: &str) {
     }
 }
 
-/// Returns true where the topology has a queue for it.
+/// Returns true if the topology has a queue for it.
 fn is_bound(prefix: &str, exchange: &str, key: &str) -> bool {
     let names = |kind: Kind| format!(".{key}.").contains(&format!(".{kind}."));
     if exchange == jobs_exchange(prefix) {

@@ -1,17 +1,19 @@
 //! The publications of one session that are not confirmed: confirms, returns, refusals, and what does not come.
 //!
-//! Returns. Everything is published mandatory. Not all our exchanges have an alternate, and where a binding is missing (an
-//! exchange was deleted and declared again, bindings follow later) the broker would confirm an event that no queue has; an
-//! alternate for the events would keep it where nobody looks for it. A return means that the topology has to be declared
-//! again, so the session ends over the first one, and the next declares before it publishes.
+//! Returns. Everything is published mandatory. Not all our exchanges have an alternate, and where a binding is missing
+//! (an exchange was deleted and declared again, bindings follow later) the broker would confirm an event that no queue
+//! has; an alternate for the events would keep it where nobody looks for it. A return means that the topology has to be
+//! declared again, so the session ends over the first one, and the next declares before it publishes.
 //!
 //! lapin (4.12.3, `acknowledgement.rs`, `returned_messages.rs`) queues what comes back and lets the next confirm that
 //! completes carry the oldest of it, whichever publication that confirm is of. It need not be known whose a return is:
 //!
-//! 1. The broker sends a return before the confirm of the same publication, and lapin handles one frame after the other. So
+//! 1. The broker sends a return before the confirm of the same publication, and lapin handles one frame after the
+//!    other. So
 //!    a returned publication's confirm carries a return itself, or finds none waiting: then one was carried by a confirm
 //!    completed before it.
-//! 2. [`Unconfirmed::take_resolved`] takes all confirms completed by now, among them all completed before the first one it
+//! 2. [`Unconfirmed::take_resolved`] takes all confirms completed by now, among them all completed before the first one
+//!    it
 //!    was given, and looks for returns before any of them counts. While none was seen, all that is confirmed is durable.
 //! 3. From the first return on nothing more is sent, and what is confirmed is in doubt. Once nothing is pending, every
 //!    return has been carried: since the last time none waited, each confirm has carried one, and each return was followed
@@ -100,8 +102,8 @@ impl Unconfirmed {
         }
     }
 
-    /// Sends a publication. It is on its way when this returns: lapin numbers a publication and queues its frames when it is
-    /// first polled.
+    /// Sends a publication. It is on its way when this returns: lapin numbers a publication and queues its frames when
+    /// it is first polled.
     pub(super) fn send(&mut self, number: u64, outgoing: &Arc<OutgoingMessage>) {
         if self.sent.is_empty() {
             self.progress = Instant::now();
@@ -186,13 +188,13 @@ impl Unconfirmed {
         ConfirmResult::Refused
     }
 
-    /// The reason to end the session where something came back.
+    /// The reason to end the session if something came back.
     pub(super) fn unroutable(&self) -> Option<SessionError> {
         let (exchange, key) = self.returned.iter().next()?;
         Some(format!("nothing is bound for exchange {:?}, key {:?}", exchange.as_str(), key.as_str()))
     }
 
-    /// Returns true where it is possible that `outgoing` came back although it was confirmed.
+    /// Returns true if it is possible that `outgoing` came back although it was confirmed.
     pub(super) fn may_have_come_back(&self, outgoing: &OutgoingMessage) -> bool {
         let all_known = !self.broken && !self.has_pending();
         !all_known || self.returned.contains(&(outgoing.exchange.clone(), outgoing.key.clone()))
@@ -209,7 +211,7 @@ impl Unconfirmed {
         since.map(|(since, number)| (number, since.elapsed()))
     }
 
-    /// Returns true where a publication met a fault.
+    /// Returns true if a publication met a fault.
     pub(super) fn is_broken(&self) -> bool {
         self.broken
     }
@@ -219,7 +221,7 @@ impl Unconfirmed {
         self.began.elapsed()
     }
 
-    /// The reason to end the session where confirms do not come.
+    /// The reason to end the session if confirms do not come.
     pub(super) fn stuck(&mut self, blocked: bool) -> Option<SessionError> {
         if blocked {
             (self.progress, self.unblocked) = (Instant::now(), Instant::now());

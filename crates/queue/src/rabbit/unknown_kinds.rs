@@ -54,7 +54,7 @@ pub(super) async fn serve(shared: Arc<Shared>, link: Arc<Link>) -> SessionError 
     }
 }
 
-/// `None` where the broker refuses: these messages are not answered then, and all else goes on.
+/// `None` if the broker refuses: these messages are not answered then, and all else goes on.
 async fn consumer(shared: &Shared, link: &Link) -> Result<Option<(Channel, Consumer)>, SessionError> {
     let channel = link.channel(PREFETCH).await?;
     let queue = unknown_kinds_queue(&shared.prefix);
@@ -73,7 +73,7 @@ async fn consumer(shared: &Shared, link: &Link) -> Result<Option<(Channel, Consu
     }
 }
 
-/// Returns true where the broker refused to hand these messages over: the queue is missing, as in the topology of an
+/// Returns true if the broker refused to hand these messages over: the queue is missing, as in the topology of an
 /// earlier version, or our user may not read it. That closes a channel, and nothing else depends on it.
 pub(super) fn is_refused(error: &lapin::Error, prefix: &str) -> bool {
     refusal(error).is_some_and(|(kind, message)| {

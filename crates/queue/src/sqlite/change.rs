@@ -36,11 +36,11 @@ const PRODUCERS_HEADERS: [&str; 3] = ["traceparent", "tracestate", ENQUEUED_MS];
 pub(super) enum RowRemoval {
     /// No row: the change only publishes.
     Nothing,
-    /// A settled delivery. The publications are made even where it is gone already.
+    /// A settled delivery. The publications are made even if it is gone already.
     Delivery(i64),
     /// The claim on a delivery, which is visible again and counts one more return.
     Claim(i64),
-    /// A dead letter. The publications are made only where it was still there.
+    /// A dead letter. The publications are made only if it was still there.
     DeadLetter(i64),
 }
 
@@ -50,7 +50,7 @@ struct Change {
 }
 
 impl WriterHandle {
-    /// Removes a row and makes `publications` durable; false where the row was gone already. Timed like a confirm of the
+    /// Removes a row and makes `publications` durable; false if the row was gone already. Timed like a confirm of the
     /// broker.
     pub(super) async fn change(&self, removal: RowRemoval, publications: Vec<Publication>) -> Result<bool, QueueError> {
         let begun = Instant::now();
@@ -69,7 +69,7 @@ impl Work for Change {
     type Found = bool;
     type Answer = bool;
 
-    /// Returns true where the row was there.
+    /// Returns true if the row was there.
     fn run(&self, scope: &Scope<'_>, changes: &mut Changes) -> rusqlite::Result<bool> {
         let found = remove(scope, self.removal, changes)?;
         if found || !matches!(self.removal, RowRemoval::DeadLetter(_)) {

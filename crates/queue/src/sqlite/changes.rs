@@ -1,5 +1,5 @@
-//! Counts of what was added to the store. Whoever waits for rows compares the counts instead of asking the store: a count
-//! that went up says "look again".
+//! Counts of what was added to the store. Whoever waits for rows compares the counts instead of asking the store: a
+//! count that went up says "look again".
 
 use genfleet_job::{Kind, message::Lane};
 
@@ -51,7 +51,7 @@ impl Changes {
         self.events += 1;
     }
 
-    /// Adds what one transaction changed; true where that was anything.
+    /// Adds what one transaction changed; true if that was anything.
     pub(super) fn add(&mut self, other: &Self) -> bool {
         self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
         self.events += other.events;

@@ -43,7 +43,8 @@ pub(super) struct FoundRows {
 pub(super) struct ClaimedRows {
     /// In the order in which they are to be started.
     pub(super) rows: Vec<(RowClaim, Row)>,
-    /// Time at which the next delayed row becomes visible, in Unix milliseconds; known where fewer rows came than were asked.
+    /// Time at which the next delayed row becomes visible, in Unix milliseconds; known where fewer rows came than were
+    /// asked.
     pub(super) next_due: Option<i64>,
 }
 

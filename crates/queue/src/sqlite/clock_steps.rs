@@ -1,6 +1,6 @@
-//! Steps of the wall clock. Rows become visible by the wall clock, since they outlast the process. Where it is set back,
-//! delayed rows would wait as much longer. The time last seen is therefore kept, in the file for the next process and
-//! beside the monotonic clock for this one, and the worker of the store moves all rows back with the clock.
+//! Steps of the wall clock. Rows become visible by the wall clock, since they outlast the process. Where it is set
+//! back, delayed rows would wait as much longer. The time last seen is therefore kept, in the file for the next process
+//! and beside the monotonic clock for this one, and the worker of the store moves all rows back with the clock.
 //!
 //! A clock that is set forward makes delayed rows come early: it cannot be told from a machine that was asleep.
 
@@ -46,7 +46,7 @@ impl ClockSteps {
         Ok(Self { clock, role, seen, noted })
     }
 
-    /// Looks at the clock inside a transaction: where it was set back, all rows go back with it.
+    /// Looks at the clock inside a transaction: if it was set back, all rows go back with it.
     pub(super) fn look(&self, transaction: &Connection) -> rusqlite::Result<ClockReading> {
         let (now, at) = (self.clock.now(), Instant::now());
         let behind = self.due(at).saturating_sub(now.as_millisecond());

@@ -1,5 +1,5 @@
-//! The rows of one kind as deliveries: claimed on demand, no more than there are free slots, and waited for without asking
-//! the store over and over.
+//! The rows of one kind as deliveries: claimed on demand, no more than there are free slots, and waited for without
+//! asking the store over and over.
 //!
 //! Every wait is in a field, so that a dropped future loses nothing.
 
@@ -113,7 +113,7 @@ impl Consumer {
         self.open.send_replace(true);
     }
 
-    /// Takes one waiting job for a probe, a suspect last. `None` where none waits or no slot is free.
+    /// Takes one waiting job for a probe, a suspect last. `None` if none waits or no slot is free.
     pub(crate) async fn take_one(&mut self) -> Option<Delivery> {
         match self.feed.take_one().await {
             Some(delivery) => Some(delivery),

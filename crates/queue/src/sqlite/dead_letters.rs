@@ -1,5 +1,5 @@
-//! The dead letters of the embedded store: read a page at a time, each removed in one transaction with what is published
-//! for it.
+//! The dead letters of the embedded store: read a page at a time, each removed in one transaction with what is
+//! published for it.
 
 use std::collections::VecDeque;
 

@@ -22,15 +22,15 @@ pub struct StoreExamination {
     pub bytes: u64,
     /// The journal mode; a worker sets `wal`.
     pub journal: String,
-    /// Errors of its pages, as `SQLite` reports them; empty where they are sound.
+    /// Errors of its pages, as `SQLite` reports them; empty if they are sound.
     pub damage: Vec<String>,
     /// A process works it now.
     pub worked: bool,
 }
 
-/// Examines the store at `path`; `None` where there is none. Reads all of it. Blocks.
+/// Examines the store at `path`; `None` if there is none. Reads all of it. Blocks.
 ///
-/// [`QueueError::Configuration`] where it is no store of ours, or one of another version.
+/// [`QueueError::Configuration`] if it is no store of ours, or one of another version.
 pub fn examine(path: &Path) -> Result<Option<StoreExamination>, QueueError> {
     let bytes = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -32,7 +32,7 @@ pub struct StoredEvent {
 pub(crate) struct DeadLetterRow {
     /// Its number: later ones have higher ones.
     pub sequence: i64,
-    /// Its kind, `unknown` where it could not be read.
+    /// Its kind, `unknown` if it could not be read.
     pub kind: String,
     /// Time of its arrival here.
     pub died_at: Timestamp,
@@ -175,7 +175,7 @@ pub(super) fn events_end(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("SELECT coalesce(max(sequence), 0) FROM event")?.query_row([], |each| each.get(0))
 }
 
-/// The first `limit` dead letters after `sequence`, of one kind where one is given.
+/// The first `limit` dead letters after `sequence`, of one kind if one is given.
 pub(super) fn dead_letters(
     connection: &Connection,
     kind: Option<&str>,
@@ -192,7 +192,7 @@ pub(super) fn dead_letters(
     all(connection, SQL, params![sequence, kind, at_most(limit)], read)
 }
 
-/// Number of dead letters, of one kind where one is given, and the sequence of the last.
+/// Number of dead letters, of one kind if one is given, and the sequence of the last.
 pub(super) fn dead_letters_end(connection: &Connection, kind: Option<&str>) -> rusqlite::Result<(u64, i64)> {
     const SQL: &str = "SELECT count(*), coalesce(max(sequence), 0) FROM dead WHERE ?1 IS NULL OR kind = ?1";
     connection.prepare_cached(SQL)?.query_row([kind], |each| Ok((row::count(each, 0)?, each.get(1)?)))

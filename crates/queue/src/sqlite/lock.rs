@@ -1,5 +1,5 @@
-//! The lock of the one process that works a store: a lock of the operating system, released when the process ends, however
-//! that happens.
+//! The lock of the one process that works a store: a lock of the operating system, released when the process ends,
+//! however that happens.
 //!
 //! The lock file stays: removing it would let two processes lock two files of one name.
 
@@ -47,7 +47,7 @@ fn patiently(file: &File) -> Result<(), TryLockError> {
     file.try_lock()
 }
 
-/// Returns true where no process works the store at `path`.
+/// Returns true if no process works the store at `path`.
 pub(super) fn is_free(path: &Path) -> bool {
     File::open(of(path))
         .map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |file| file.try_lock_shared().is_ok())

@@ -20,7 +20,7 @@ use genfleet_job::{
 const APPLICATION_ID: i64 = 0x676e_666c;
 /// Version of the tables; a file of another version is refused.
 pub(super) const VERSION: i64 = 1;
-/// Longest wait of a statement for another process's transaction.
+/// Maximum wait of a statement for another process's transaction.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Suffix of the status file.
 pub(super) const STATUS_SUFFIX: &str = ".notice";
@@ -70,7 +70,7 @@ CREATE TABLE batch (
 const CLOCK: &str =
     "CREATE TABLE IF NOT EXISTS clock (id INTEGER PRIMARY KEY CHECK (id = 1), at INTEGER NOT NULL) STRICT";
 
-/// Returns [`PreviousHolder::Somebody`] where jobs were worked from this store before: one has ended or was started.
+/// Returns [`PreviousHolder::Somebody`] if jobs were worked from this store before: one has ended or was started.
 pub(super) fn before(connection: &Connection) -> rusqlite::Result<PreviousHolder> {
     const SQL: &str = "SELECT EXISTS (SELECT 1 FROM event) OR EXISTS (SELECT 1 FROM dead)
         OR EXISTS (SELECT 1 FROM message WHERE returns > 0 OR lane <> 'jobs')";
@@ -85,7 +85,7 @@ enum Owner {
     SomeoneElse,
 }
 
-/// Opens the store at `path` to write, and creates its tables where the file is new.
+/// Opens the store at `path` to write, and creates its tables if the file is new.
 pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
     let path = &in_its_folder(path);
     // Its log and index get the mode of the file.
@@ -182,7 +182,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Creates the tables where the file is new, and returns the owner. Nothing is written to another program's file.
+/// Creates the tables if the file is new, and returns the owner. Nothing is written to another program's file.
 fn make(connection: &Connection) -> rusqlite::Result<Owner> {
     if !matches!(owner(connection)?, Owner::Nobody) {
         return owner(connection);

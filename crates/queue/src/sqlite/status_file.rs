@@ -1,5 +1,5 @@
-//! The status file beside a store: what the process that works it reports of itself, for the tool. It is a file and not a
-//! row, because it is written every other second, need not outlive a crash, and must not make the disk sync.
+//! The status file beside a store: what the process that works it reports of itself, for the tool. It is a file and not
+//! a row, because it is written every other second, need not outlive a crash, and must not make the disk sync.
 
 use std::{
     fs,
@@ -38,7 +38,7 @@ impl SqliteQueue {
         blocking(move || fs::remove_file(path)).await
     }
 
-    /// Reads the status file; `None` where there is none.
+    /// Reads the status file; `None` if there is none.
     pub async fn read_status(&self) -> io::Result<Option<String>> {
         let path = self.beside(STATUS_SUFFIX);
         blocking(move || match fs::read_to_string(path) {

@@ -27,7 +27,7 @@ use super::{
 use crate::message::{Health, Publication, QueueError};
 use genfleet_job::{Kind, clock::SharedClock, file};
 
-/// Longest wait of [`SqliteQueue::event_published`], which may miss an event for as long.
+/// Maximum wait of [`SqliteQueue::event_published`], which may miss an event for as long.
 const EVENT_POLL: Duration = Duration::from_millis(200);
 
 /// One open store. Cheap to clone; all clones are one.
@@ -39,10 +39,10 @@ pub struct SqliteQueue {
 }
 
 impl SqliteQueue {
-    /// Opens the store at `path`, made where there is none. A worker first gets back what a process that died
+    /// Opens the store at `path`, made if there is none. A worker first gets back what a process that died
     /// had claimed: each such row counts one more return.
     ///
-    /// [`QueueError::Configuration`] where another process works it, or the file is not one of ours. Blocks.
+    /// [`QueueError::Configuration`] if another process works it, or the file is not one of ours. Blocks.
     pub fn open(path: &Path, role: Role, clock: SharedClock) -> Result<Self, QueueError> {
         schema::check_name(path)?;
         schema::check_links(path)?;
@@ -74,18 +74,18 @@ impl SqliteQueue {
         Ok(Self { handle, reader, clock })
     }
 
-    /// Whether `path` is the name of a file, and of nothing else that `SQLite` knows.
+    /// Returns true if `path` is the name of a file, and of nothing else that `SQLite` knows.
     pub fn check_name(path: &Path) -> Result<(), QueueError> {
         schema::check_name(path)
     }
 
-    /// Whether a store could be opened at `path`: its name, its folder and, where it is there, whose it is. Takes no lock
-    /// and changes nothing. Blocks.
+    /// Returns true if a store could be opened at `path`: its name, its folder and, if it is there, whose it is. Takes
+    /// no lock and changes nothing. Blocks.
     pub fn check(path: &Path) -> Result<(), QueueError> {
         schema::check_usable(path, &lock::real(path))
     }
 
-    /// Whether no process works the store at `path`.
+    /// Returns true if no process works the store at `path`.
     pub fn is_unworked(path: &Path) -> bool {
         lock::is_free(path)
     }
@@ -152,7 +152,7 @@ impl SqliteQueue {
         self.reader.read(move |connection| inspect::events(connection, sequence, limit)).await
     }
 
-    /// The sequence of the last event; 0 where there is none.
+    /// The sequence of the last event; 0 if there is none.
     pub(crate) async fn events_end(&self) -> Result<i64, QueueError> {
         self.reader.read(inspect::events_end).await
     }
@@ -165,7 +165,7 @@ impl SqliteQueue {
         drop(time::timeout(EVENT_POLL, changes.wait_for(|changes| changes.events() != seen)).await);
     }
 
-    /// The first `limit` dead letters after `sequence`, of one kind where one is given.
+    /// The first `limit` dead letters after `sequence`, of one kind if one is given.
     pub(crate) async fn dead_letters(
         &self,
         kind: Option<&str>,
@@ -177,12 +177,12 @@ impl SqliteQueue {
     }
 
     /// Removes the dead letter and makes `publications` durable in one transaction; false, and nothing is
-    /// published, where it is gone already.
+    /// published, if it is gone already.
     pub(crate) async fn redrive(&self, sequence: i64, publications: Vec<Publication>) -> Result<bool, QueueError> {
         self.handle.change(RowRemoval::DeadLetter(sequence), publications).await
     }
 
-    /// How many dead letters there are, of one kind where one is given, and the sequence of the last.
+    /// How many dead letters there are, of one kind if one is given, and the sequence of the last.
     pub(crate) async fn dead_letters_end(&self, kind: Option<&str>) -> Result<(u64, i64), QueueError> {
         let kind = kind.map(str::to_owned);
         self.reader.read(move |connection| inspect::dead_letters_end(connection, kind.as_deref())).await
@@ -211,7 +211,7 @@ impl SqliteQueue {
         Ok(recorded.map(|(batch, _)| batch))
     }
 
-    /// Up to which sequence the batch's events were printed; 0 where none was.
+    /// Up to which sequence the batch's events were printed; 0 if none was.
     pub async fn batch_cursor(&self) -> Result<i64, QueueError> {
         let recorded = self.reader.read(batch::recorded).await?;
         Ok(recorded.map_or(0, |(_, printed)| printed))

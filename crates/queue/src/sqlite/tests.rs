@@ -113,7 +113,7 @@ async fn nothing(consumer: &mut Consumer) -> bool {
     time::timeout(Duration::from_millis(60), consumer.next()).await.is_err()
 }
 
-/// Whether `what` becomes true in time.
+/// Returns true if `what` becomes true in time.
 async fn comes_true<F: Future<Output = bool>>(what: impl Fn() -> F) -> bool {
     let until = Instant::now() + Duration::from_secs(10);
     while Instant::now() < until {

@@ -27,7 +27,7 @@ pub(super) trait Work: Send + 'static {
     /// Makes the answer, after the commit.
     fn answer(self, found: Self::Found) -> Self::Answer;
 
-    /// The result to answer with while the store is unavailable, where the asker should not be left to wait.
+    /// The result to answer with while the store is unavailable, if the asker should not be left to wait.
     fn when_unavailable(&self, _now: Timestamp) -> Option<Self::Found> {
         None
     }

@@ -1,5 +1,5 @@
-//! The one thread that writes: takes everything that waits, runs it in one transaction, commits, then answers everyone, so
-//! that many settlements share the time of one commit. Decides what happens while the store cannot be written.
+//! The one thread that writes: takes everything that waits, runs it in one transaction, commits, then answers everyone,
+//! so that many settlements share the time of one commit. Decides what happens while the store cannot be written.
 
 use std::{
     fs::{self, File},
@@ -63,7 +63,7 @@ enum GroupOutcome {
     Failed,
 }
 
-/// Sets the condition where the thread ends without having set it, in a panic.
+/// Sets the condition if the thread ends without having set it, in a panic.
 struct LastWord(Arc<StoreState>);
 
 impl Drop for LastWord {
@@ -117,7 +117,7 @@ impl Writer {
         }
     }
 
-    /// Returns true where a name of the store leads to another file than the one that is open, or to none.
+    /// Returns true if a name of the store leads to another file than the one that is open, or to none.
     fn removed(&self) -> bool {
         self.files.iter().any(|(path, open)| {
             fs::metadata(path)
@@ -216,8 +216,8 @@ pub(super) fn release(connection: &Connection) -> rusqlite::Result<usize> {
     connection.execute(SQL, [])
 }
 
-/// Waits for requests, `patience` at most, and takes all there are. While the store is unavailable a group waits the whole
-/// time.
+/// Waits for requests, `patience` at most, and takes all there are. While the store is unavailable a group waits the
+/// whole time.
 fn gather(commands: &Receiver<Command>, group: &mut Vec<Box<dyn Request>>, patience: Duration) -> Gathered {
     let patient = group.is_empty();
     let until = Instant::now() + patience;

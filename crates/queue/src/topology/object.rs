@@ -45,7 +45,7 @@ pub struct Exchange {
     pub internal: bool,
     /// `alternate-exchange` or nothing.
     pub arguments: Arguments,
-    /// How an earlier version declared it, where that was otherwise. Works as well, and cannot be changed in place.
+    /// How an earlier version declared it, if that was otherwise. Works as well, and cannot be changed in place.
     #[serde(skip)]
     pub former: Option<Former>,
 }
@@ -60,7 +60,7 @@ pub struct Former {
 }
 
 impl Exchange {
-    /// The exchange as an earlier version declared it, where that was otherwise.
+    /// The exchange as an earlier version declared it, if that was otherwise.
     pub fn as_before(&self) -> Option<Self> {
         let Former { routing, arguments } = self.former.clone()?;
         Some(Self { routing, arguments, former: None, ..self.clone() })

@@ -198,7 +198,8 @@ fn the_arguments_are_those_of_the_contract() {
 #[test]
 fn everything_is_declared_once() {
     let topology = topology("g");
-    // jobs, work, dead, events, unrouted, control; four queues a kind, events, unrouted, unknown; sixteen steps of both.
+    // jobs, work, dead, events, unrouted, control; four queues a kind, events, unrouted, unknown; sixteen steps of
+    // both.
     assert_eq!((topology.exchanges.len(), topology.queues.len()), (6 + 16, Kind::ALL.len() * 4 + 3 + 16));
     let mut names: Vec<_> = topology.queues.iter().map(|queue| &queue.name).collect();
     names.sort();

@@ -1,4 +1,4 @@
-//! What is done where malware is found. Each change is safe to repeat, and is in the audit before it is sent.
+//! What is done if malware is found. Each change is safe to repeat, and is in the audit before it is sent.
 
 use genfleet_core::{
     audit::Detail,

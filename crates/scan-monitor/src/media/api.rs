@@ -1,4 +1,5 @@
-//! The remote calls of this worker, typed, and the ids in their paths. What an answer means to a job is not decided here.
+//! The remote calls of this worker, typed, and the ids in their paths. What an answer means to a job is not decided
+//! here.
 
 use genfleet_core::{
     genesys::{ApiError, ApiRequest},
@@ -48,7 +49,7 @@ pub(crate) struct Offered {
     pub length: Option<u64>,
 }
 
-/// What the platform says about where a file is.
+/// The location of a file, as the platform reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Located {
     Here(Vec<Offered>),
@@ -189,7 +190,7 @@ pub(crate) async fn document(job: &JobContext, document: &str) -> Result<Located
     })
 }
 
-/// The id of a download, where `link` is one on the API's own host.
+/// The id of a download, if `link` is one on the API's own host.
 pub(crate) fn download_id(api: &Url, link: &Url) -> Option<String> {
     if link.origin() != api.origin() {
         return None;
@@ -199,7 +200,7 @@ pub(crate) fn download_id(api: &Url, link: &Url) -> Option<String> {
     (!id.is_empty() && !id.contains('/')).then(|| id.to_owned())
 }
 
-/// Exchanges a download on the API's own host for a link that needs no token. `None` where it is gone.
+/// Exchanges a download on the API's own host for a link that needs no token. `None` if it is gone.
 pub(crate) async fn download(job: &JobContext, id: &str) -> Result<Option<String>, ApiError> {
     // The id is a part of a path already.
     let request = ApiRequest::get(DOWNLOAD).at(DOWNLOAD.replace("{downloadId}", id)).expect(&[200, 404, 410]);

@@ -1,8 +1,8 @@
 //! The engine that scans. It has to prove itself before it is believed: at the start, after it was lost, and every ten
 //! minutes. While it does not, the kind is on hold and its jobs wait in the queue.
 //!
-//! [`clamd`] is the client, [`verdict`] what its answers mean, [`samples`] the files of the proof, [`version`] the age of
-//! the database, [`stand_in`] the engine of the simulator.
+//! [`clamd`] is the client, [`verdict`] what its answers mean, [`samples`] the files of the proof, [`version`] the age
+//! of the database, [`stand_in`] the engine of the simulator.
 
 use std::{sync::Arc, time::Duration};
 
@@ -52,7 +52,7 @@ pub(crate) struct EngineSettings {
     pub concurrency: usize,
     /// The age from which on a database is warned about.
     pub max_age: Duration,
-    /// Whether an engine is used although it does not tell its limits.
+    /// True if an engine is used although it does not tell its limits.
     pub accepts_unproven_limits: bool,
 }
 
@@ -67,7 +67,7 @@ pub(crate) enum EngineKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Proof {
     pub version: EngineVersion,
-    /// Whether it says so when it gives up at a limit of its own.
+    /// True if it says so when it gives up at a limit of its own.
     pub limits_told: bool,
 }
 

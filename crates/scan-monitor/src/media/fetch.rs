@@ -26,7 +26,7 @@ pub(crate) struct Fetcher {
 /// A file whose bytes are still to come.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
-    /// Its length in bytes, where the host tells it.
+    /// Its length in bytes, if the host tells it.
     pub length: Option<u64>,
     /// Its media type, as the host says.
     pub media_type: Option<String>,

@@ -160,15 +160,15 @@ impl FromStr for MediaHost {
 }
 
 impl MediaScanOptions {
-    /// Fits the settings to a simulator at `ip`: files are fetched from it, and where no engine is set the stand-in scans
-    /// them.
+    /// Fits the settings to a simulator at `ip`: files are fetched from it, and where no engine is set the stand-in
+    /// scans them.
     pub fn simulate(&mut self, ip: Ipv4Addr) {
         self.simulated = true;
         self.media_hosts.push(MediaHost { name: Host::Ipv4(ip), below: false });
         self.media_allow.extend(ip.to_string().parse());
     }
 
-    /// Looks whether the engine proves itself and how old its database is. Nothing where there is no engine.
+    /// Looks whether the engine proves itself and how old its database is. Nothing if there is no engine.
     pub(super) async fn check_engine(&self, clock: &impl Clock) -> Vec<ServiceCheck> {
         let Some(EngineSettings { kind, max_age, accepts_unproven_limits, .. }) = self.engine() else {
             return Vec::new();
@@ -203,7 +203,7 @@ impl MediaScanOptions {
         vec![engine, check("scanner.database", database)]
     }
 
-    /// The engine; `None` where there is none.
+    /// The engine; `None` if there is none.
     pub(super) fn engine(&self) -> Option<EngineSettings> {
         let kind = match self.scanner {
             Some(Scanner::Clamd) => EngineKind::Clamd(self.scanner_address.clone()),

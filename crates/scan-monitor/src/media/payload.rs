@@ -1,7 +1,7 @@
 //! What upstream sends, and the rules that no schema can state. Pure; whether a file exists is the API's business.
 //!
-//! The choices stay text, and a missing member reads as an empty one: the schema holds them to their values, and a payload
-//! that breaks one of its rules can still be read, so that all it breaks is reported at once.
+//! The choices stay text, and a missing member reads as an empty one: the schema holds them to their values, and a
+//! payload that breaks one of its rules can still be read, so that all it breaks is reported at once.
 
 use genfleet_core::job::Violation;
 use schemars::JsonSchema;
@@ -18,14 +18,14 @@ use crate::payload::MAX_METADATA_BYTES;
 pub struct MediaPayload {
     /// Where the file is.
     pub source: Source,
-    /// The SHA-256 that the file must have, in 64 hexadecimal digits; another one fails the job. Not for all attachments
-    /// of a message.
+    /// The SHA-256 that the file must have, in 64 hexadecimal digits; another one fails the job. Not for all
+    /// attachments of a message.
     #[schemars(regex(pattern = "^[0-9A-Fa-f]{64}$"), extend("x-rule" = "must be a SHA-256 in 64 hexadecimal digits, e.g. e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"))]
     pub sha256: Option<String>,
     /// A longer file is not scanned; the workers' --scan-max-bytes applies, too.
     #[schemars(range(min = 1))]
     pub max_bytes: Option<u64>,
-    /// What to do where malware is found: `flag` the conversation by attributes of a participant, `tag` it, `disconnect`
+    /// What to do if malware is found: `flag` the conversation by attributes of a participant, `tag` it, `disconnect`
     /// it, `delete` the document, or `none`. Default: `flag` for a conversation, else `none`.
     #[schemars(extend("enum" = ["none", "flag", "tag", "disconnect", "delete", null]))]
     pub on_threat: Option<String>,
@@ -117,7 +117,7 @@ struct Id(
      String,
 );
 
-/// What to do where malware is found.
+/// What to do if malware is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnThreat {
     None,
@@ -163,7 +163,7 @@ impl SourceKind<'_> {
 }
 
 impl Source {
-    /// Reads it; `None` where it is not exactly one.
+    /// Reads it; `None` if it is not exactly one.
     pub(crate) fn kind(&self) -> Option<SourceKind<'_>> {
         let message = match (&self.message_id, &self.conversation_id) {
             (None, None) => None,
@@ -186,7 +186,7 @@ impl Source {
 }
 
 impl MediaPayload {
-    /// What to do where malware is found, the default included.
+    /// What to do if malware is found, the default included.
     pub(crate) fn on_threat(&self) -> OnThreat {
         match self.on_threat.as_deref() {
             Some("flag") => OnThreat::Flag,

@@ -56,7 +56,7 @@ impl ScanResult {
     pub(crate) const ALL: [Self; 6] =
         [Self::Nothing, Self::Clean, Self::TooLarge, Self::Encrypted, Self::Unscannable, Self::Malware];
 
-    /// Whether something was found; `None` where nobody knows, which is not the same as false.
+    /// Returns true if something was found; `None` if nobody knows, which is not the same as false.
     const fn threat_detected(self) -> Option<bool> {
         match self {
             Self::Clean => Some(false),
@@ -70,14 +70,14 @@ impl ScanResult {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ScannedFile {
-    /// The file's name, where the platform says it.
+    /// The file's name, if the platform says it.
     #[serde(default)]
     pub name: Option<String>,
     /// The media type, as the platform says it, else as the host of the link does.
     pub media_type: Option<String>,
     /// The length in bytes; of a file that was not read to its end, what is known of it.
     pub bytes: Option<u64>,
-    /// SHA-256 of the file; null where it was not read to its end.
+    /// SHA-256 of the file; null if it was not read to its end.
     pub sha256: Option<String>,
     /// What the scan came to.
     pub result: ScanResult,
@@ -97,7 +97,7 @@ pub(crate) struct EngineReport {
     pub name: String,
     /// What the engine says of its version and its database.
     pub version: String,
-    /// Whether the engine proved that it says so when it gives up at a limit of its own. False: `clean` may mean that
+    /// True if the engine proved that it says so when it gives up at a limit of its own. False: `clean` may mean that
     /// it looked at the beginning only.
     pub limits_told: bool,
 }
@@ -122,7 +122,7 @@ pub struct MediaReport {
     media_type: Option<String>,
     /// The length in bytes; of a file that was not read to its end, what is known of it.
     bytes: Option<u64>,
-    /// SHA-256 of the file; null where it was not read to its end.
+    /// SHA-256 of the file; null if it was not read to its end.
     sha256: Option<String>,
     /// The engine that scanned.
     engine: EngineReport,
@@ -130,12 +130,12 @@ pub struct MediaReport {
     result: ScanResult,
     /// The engine's name for the malware.
     threat: Option<String>,
-    /// Whether something was found; null unless the result is clean or malware, which is not the same as false.
+    /// True if something was found; null unless the result is clean or malware, which is not the same as false.
     threat_detected: Option<bool>,
     /// What was done about it: none, flag, tag, disconnect or delete.
     #[schemars(extend("title" = "MediaScanActionTaken", "enum" = ["none", "flag", "tag", "disconnect", "delete"]))]
     action: &'static str,
-    /// Each attachment, where the source is a whole message; the members above are those of the worst.
+    /// Each attachment, if the source is a whole message; the members above are those of the worst.
     #[serde(skip_serializing_if = "Option::is_none")]
     items: Option<Vec<ScannedFile>>,
     /// From asking for the link until the last byte, in milliseconds.

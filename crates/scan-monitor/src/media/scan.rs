@@ -1,5 +1,5 @@
-//! Fetching one file and scanning it: the bytes stream from the host of the link into the engine, and nothing touches the
-//! disk.
+//! Fetching one file and scanning it: the bytes stream from the host of the link into the engine, and nothing touches
+//! the disk.
 
 use std::time::Duration;
 
@@ -150,7 +150,8 @@ impl Scanning<'_> {
         )
     }
 
-    /// An engine that is gone is no fault of the job: it waits. One that fails costs an attempt, and has to prove itself.
+    /// An engine that is gone is no fault of the job: it waits. One that fails costs an attempt, and has to prove
+    /// itself.
     fn failure_of_engine(&self, error: EngineError) -> ScanFailure {
         self.engine.doubt();
         ScanFailure::from(match error {

@@ -1,5 +1,5 @@
-//! What `media.scan` asks for: attachments and documents, links to them, and changes of conversations and documents. The
-//! files themselves are served beside the pipeline, as by another host: without a token.
+//! What `media.scan` asks for: attachments and documents, links to them, and changes of conversations and documents.
+//! The files themselves are served beside the pipeline, as by another host: without a token.
 
 use axum::extract::{Path, Query, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION};

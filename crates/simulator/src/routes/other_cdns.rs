@@ -1,5 +1,6 @@
-//! The CDNs of other vendors: purges at CloudFront, Cloudflare, Fastly and Varnish, and the requests that only ask whether a
-//! purge would be taken. They have neither tokens nor limits of the platform, so they stand before the pipeline.
+//! The CDNs of other vendors: purges at CloudFront, Cloudflare, Fastly and Varnish, and the requests that only ask
+//! whether a purge would be taken. They have neither tokens nor limits of the platform, so they stand before the
+//! pipeline.
 
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{Request, State};

@@ -1,5 +1,5 @@
-//! What the channel-provisioner asks for in `webdeployment.provision` jobs: flows, limits, configurations and deployments,
-//! and what browsers get of them, which takes no token.
+//! What the channel-provisioner asks for in `webdeployment.provision` jobs: flows, limits, configurations and
+//! deployments, and what browsers get of them, which takes no token.
 
 use std::time::Instant;
 

@@ -49,7 +49,7 @@ impl Version {
         details
     }
 
-    /// Whether the definition is new.
+    /// Returns true if the definition is new.
     pub(crate) fn is_first(&self) -> bool {
         self.changes == 1
     }
@@ -71,8 +71,8 @@ impl EventStreams {
         json!({"definitions": definitions, "changedByOthers": self.changed_by_others})
     }
 
-    /// `{"definition": {…}}` registers a definition as another client would. `{"changedByOthers": 3}`: before each of the next
-    /// three changes with the current version, another client changes the definition, so that they conflict.
+    /// `{"definition": {…}}` registers a definition as another client would. `{"changedByOthers": 3}`: before each of
+    /// the next three changes with the current version, another client changes the definition, so that they conflict.
     pub(crate) fn set(&mut self, change: &Value) -> Result<(), String> {
         let change = EventStreamsChange::deserialize(change).map_err(|error| error.to_string())?;
         if let Some(definition) = change.definition {

@@ -1,7 +1,8 @@
 //! File scans and their results, and registered webhooks.
 //!
 //! A scan has its result some time after its start. The file's id determines the result: if its first digit is `f`, the
-//! file is malware and is quarantined; if it is `e`, the scan fails; other files are clean. The nil UUID does not exist.
+//! file is malware and is quarantined; if it is `e`, the scan fails; other files are clean. The nil UUID does not
+//! exist.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,5 +1,5 @@
-//! Amazon `EventBridge` integrations: created by name, configured by version, switched on and off; shown late and active
-//! late, as on the platform.
+//! Amazon `EventBridge` integrations: created by name, configured by version, switched on and off; shown late and
+//! active late, as on the platform.
 //!
 //! The platform does not say that names are unique, so here they are not.
 
@@ -95,7 +95,7 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// Whether configurations are to be told with integrations.
+    /// Returns true if configurations are to be told with integrations.
     pub(crate) fn expands(&self) -> bool {
         self.expand.as_deref().is_some_and(|expand| expand.contains("config.current"))
     }

@@ -1,9 +1,9 @@
 //! Attachments of conversations and documents, as `media.scan` finds them, and what is done about malware in them.
 //!
-//! Every id is that of a file. What is in it, the first digit of the id says: with `f` it holds the EICAR test string, with
-//! `e` a medium is invalid, with `d` it is uploaded or prepared for a while, any other is a clean text. The nil UUID is no
-//! file at all. A message has two attachments, of which the second is clean; with `0` as its first digit it has none. An
-//! e-mail has one attachment, with the id of the e-mail. `set` gives ids other contents.
+//! Every id is that of a file. What is in it, the first digit of the id says: with `f` it holds the EICAR test string,
+//! with `e` a medium is invalid, with `d` it is uploaded or prepared for a while, any other is a clean text. The nil
+//! UUID is no file at all. A message has two attachments, of which the second is clean; with `0` as its first digit it
+//! has none. An e-mail has one attachment, with the id of the e-mail. `set` gives ids other contents.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};

@@ -1,8 +1,8 @@
 //! Web messaging deployments and their configurations, with the flows that they lead to.
 //!
-//! A configuration has a draft and published versions. What was made or changed a moment ago is `Pending`, may be missing in
-//! reads, and may be refused where another request names it. Any UUID is the flow of an inbound message unless a test says
-//! otherwise.
+//! A configuration has a draft and published versions. What was made or changed a moment ago is `Pending`, may be
+//! missing in reads, and may be refused if another request names it. Any UUID is the flow of an inbound message unless
+//! a test says otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -129,7 +129,7 @@ impl WebDeployments {
         self.flows.get(&id.to_ascii_lowercase()).cloned().unwrap_or_default()
     }
 
-    /// The queues that a flow uses; `asked` is one of them where the flow uses any.
+    /// The queues that a flow uses; `asked` is one of them if the flow uses any.
     pub(crate) fn consumed(&self, flow: &str) -> Value {
         let queues = self.flow_of(flow).queues.unwrap_or_default();
         let shown = |id: &String| json!({"id": id, "name": format!("Queue {id}"), "type": "QUEUE", "version": "1"});

@@ -22,7 +22,7 @@ pub(crate) struct WebMessaging {
     missing_queues: BTreeSet<String>,
     /// Time for which reads do not show a new channel.
     read_lag: Duration,
-    /// Whether channels cannot be listed.
+    /// True if channels cannot be listed.
     unlisted: bool,
 }
 

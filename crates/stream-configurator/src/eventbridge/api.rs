@@ -88,19 +88,19 @@ pub(crate) enum Ordered {
 /// What became of a configuration that was sent.
 #[derive(Debug)]
 pub(crate) enum Replaced {
-    /// It is stored, with this version where the API says so.
+    /// It is stored, with this version if the API says so.
     Done(Option<i64>),
     /// Another version is there than the one that was named.
     Stale(ApiError),
 }
 
 impl Integration {
-    /// The event source that it feeds, where the list told its configuration.
+    /// The event source that it feeds, if the list told its configuration.
     pub(crate) fn identity(&self) -> Option<Identity> {
         Identity::told(self.config.as_ref()?.current.as_ref()?.properties.as_ref()?)
     }
 
-    /// The code of its reported state, in capitals; empty where it has none.
+    /// The code of its reported state, in capitals; empty if it has none.
     pub(crate) fn reported(&self) -> String {
         let code = self.reported_state.as_ref().and_then(|state| state.code.as_deref());
         code.unwrap_or_default().to_ascii_uppercase()
@@ -142,7 +142,7 @@ impl<'a> Integrations<'a> {
         Ok(all)
     }
 
-    /// How many integrations of this type the organisation may have, where the API says so.
+    /// How many integrations of this type the organisation may have, if the API says so.
     pub(crate) async fn max_instances(&self) -> Result<Option<u64>, JobError> {
         let request = ApiRequest::get(TYPE).at(format!("/api/v2/integrations/types/{EVENTBRIDGE}"));
         Ok(self.job.send(request.about("id", EVENTBRIDGE)).await?.json::<IntegrationType>()?.max_instances)
@@ -168,7 +168,7 @@ impl<'a> Integrations<'a> {
         }
     }
 
-    /// The configuration, where it can be seen. `name` is the integration's.
+    /// The configuration, if it can be seen. `name` is the integration's.
     pub(crate) async fn config(&self, id: &str, name: &str) -> Result<Option<Config>, JobError> {
         let request = ApiRequest::get(CONFIG).at(config_path(id)).expect(&[200, 404, 408, 410]);
         let answer = self.job.send(request).await?;
@@ -201,7 +201,7 @@ impl<'a> Integrations<'a> {
         Ok(())
     }
 
-    /// The integration, where it can be seen.
+    /// The integration, if it can be seen.
     pub(crate) async fn look(&self, id: &str) -> Result<Option<Integration>, JobError> {
         let request = ApiRequest::get(INTEGRATION).at(path(id)).about("id", id).expect(&[200, 404, 408, 410]);
         let answer = self.job.send(request).await?;

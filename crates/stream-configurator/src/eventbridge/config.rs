@@ -85,7 +85,7 @@ impl Config {
         wanted
     }
 
-    /// Whether it already says what `wanted` says, whatever its version. The order of topics says nothing.
+    /// Returns true if it already says what `wanted` says, whatever its version. The order of topics says nothing.
     pub(crate) fn is(&self, wanted: &Self) -> bool {
         let others = |config: &Self| {
             let is_other = |name: &str| ![ACCOUNT, REGION, SUFFIX, TOPICS].contains(&name);
@@ -98,7 +98,7 @@ impl Config {
             && is_same(&others(self), &others(wanted))
     }
 
-    /// Which event source it feeds; `None` where it was never configured.
+    /// Which event source it feeds; `None` if it was never configured.
     pub(crate) fn identity(&self) -> Option<Identity> {
         Identity::told(&self.properties)
     }
@@ -123,7 +123,7 @@ impl Identity {
         }
     }
 
-    /// The one that `properties` name; `None` where they name no suffix.
+    /// The one that `properties` name; `None` if they name no suffix.
     pub(crate) fn told(properties: &Map<String, Value>) -> Option<Self> {
         let text = |member: &str| match properties.get(member) {
             Some(Value::String(text)) => text.clone(),

@@ -1,5 +1,5 @@
-//! What upstream sends. Shapes are the schema's, made of these types; the rules that no schema can state are in `rules`,
-//! those of AWS in [`render`](super::render).
+//! What upstream sends. Shapes are the schema's, made of these types; the rules that no schema can state are in
+//! `rules`, those of AWS in [`render`](super::render).
 //!
 //! A member that the schema refuses, or misses, reads as its default here, so that all else that is wrong with a job
 //! is found with it; no such job is ever worked.
@@ -41,9 +41,9 @@ pub struct Payload {
     pub topics: Vec<String>,
     /// Notes for administrators. Without them, those that are there are kept.
     pub notes: Option<String>,
-    /// Whether the integration is to be active. Default true.
+    /// True if the integration is to be active. Default true.
     pub enabled: Option<bool>,
-    /// What to do where somebody else changes the integration, or has changed it since `version`.
+    /// What to do if somebody else changes the integration, or has changed it since `version`.
     #[serde(default)]
     pub on_conflict: OnConflict,
     /// The version of the configuration as it was last read. With `onConflict` `fail`, no other version is replaced.
@@ -89,7 +89,7 @@ impl Payload {
         self.name.clone().unwrap_or_else(|| format!("genfleet-{}", self.event_source_suffix))
     }
 
-    /// Whether it is to be active.
+    /// Returns true if it is to be active.
     pub(crate) fn enabled(&self) -> bool {
         self.enabled.unwrap_or(true)
     }
@@ -106,7 +106,7 @@ impl Payload {
 }
 
 impl Rule {
-    /// The topics whose events it takes, where its job has these.
+    /// The topics whose events it takes, if its job has these.
     pub(crate) fn topics<'a>(&'a self, of_job: &'a [String]) -> Vec<&'a str> {
         unique(self.topics.as_deref().unwrap_or(of_job))
     }

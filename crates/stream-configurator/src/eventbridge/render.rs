@@ -41,7 +41,7 @@ pub struct AwsRule {
     pub name: String,
     /// `--event-pattern` of `aws events put-rule`.
     pub event_pattern: Map<String, Value>,
-    /// `InputTransformer` of a target; null where the rule makes nothing of its events.
+    /// `InputTransformer` of a target; null if the rule makes nothing of its events.
     pub input_transformer: Option<InputTransformer>,
 }
 
@@ -93,7 +93,7 @@ impl InputTransformer {
     }
 }
 
-/// Where a directive finds its value, as `EventBridge` names it; `None` where the directive is none.
+/// Where a directive finds its value, as `EventBridge` names it; `None` if the directive is none.
 fn path(directive: &Directive<'_>) -> Option<String> {
     let member = |name: &str| if is_number(name) { format!("[{name}]") } else { format!(".{name}") };
     let below = |path: FieldPath<'_>| path.names().map(member).collect::<String>();

@@ -22,7 +22,7 @@ pub struct EventbridgeReport {
     pub integration_id: String,
     /// Its name.
     pub name: String,
-    /// Whether this job created it.
+    /// True if this job created it.
     pub created: bool,
     /// It was as it should be already: nothing was written.
     pub unchanged: bool,
@@ -30,7 +30,7 @@ pub struct EventbridgeReport {
     pub config_version: i64,
     /// How often somebody else had changed the configuration before it was stored.
     pub conflicts_resolved: u32,
-    /// The code of its state: `ACTIVE`, or `INACTIVE` where `enabled` is false.
+    /// The code of its state: `ACTIVE`, or `INACTIVE` if `enabled` is false.
     pub reported_state: String,
     /// The id of the organisation.
     pub organization_id: String,
@@ -38,14 +38,15 @@ pub struct EventbridgeReport {
     pub event_source: String,
     /// The topics whose events are sent.
     pub topics: Vec<String>,
-    /// SHA-256 over the canonical JSON of the configuration's properties, those included that this job left as they were.
+    /// SHA-256 over the canonical JSON of the configuration's properties, those included that this job left as they
+    /// were.
     pub properties_sha256: String,
     /// What is to be set up in AWS.
     pub aws: Aws,
     /// Share of transformations and mappings that resolved with the sample event; null without one.
     pub validation_success_rate: Option<f64>,
-    /// What they make of the sample event, or its SHA-256: of one rule as it is, else under the names of the rules; null
-    /// without a sample event.
+    /// What they make of the sample event, or its SHA-256: of one rule as it is, else under the names of the rules;
+    /// null without a sample event.
     pub projection: Option<Value>,
     /// What somebody should know.
     pub warnings: Vec<String>,

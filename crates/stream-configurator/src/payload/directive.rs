@@ -1,4 +1,4 @@
-//! Transformations and mappings as one list: what each takes from an event, what it makes of it, where it puts it.
+//! Transformations and mappings as one list: the input, the operation and the target of each.
 
 use super::{AttributeMapping, Format, Payload, Transformation, TransformationType};
 use crate::field::FieldPath;
@@ -16,7 +16,7 @@ pub(crate) struct Directive<'a> {
     pub source: &'a str,
     /// As it was written.
     pub target: &'a str,
-    /// `None` where the directive does not say; that is a violation reported elsewhere.
+    /// `None` if the directive does not say; that is a violation reported elsewhere.
     pub makes: Option<Makes<'a>>,
 }
 

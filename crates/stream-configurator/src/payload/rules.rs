@@ -56,7 +56,7 @@ fn unreadable_conditions(place: String, conditions: &[Condition]) -> impl Iterat
     unreadable.map(move |(index, _)| Violation::new(format!("{place}/{index}/field"), UNREADABLE))
 }
 
-/// Source and target of a directive, where they are not named as fields are.
+/// Source and target of a directive, if they are not named as fields are.
 pub(crate) fn unreadable_directive(one: &Directive<'_>) -> Vec<Violation> {
     let members = [(one.source_member, one.source), (one.target_member, one.target)];
     let unreadable = members.into_iter().filter(|(_, field)| FieldPath::parse(field).is_none());

@@ -1,5 +1,5 @@
-//! Sends batches of spans to a collector: OTLP over HTTP, in protobuf. A batch that is not accepted is retried for as long as
-//! one request may last, then dropped and counted; losses are logged once a minute at most.
+//! Sends batches of spans to a collector: OTLP over HTTP, in protobuf. A batch that is not accepted is retried for as
+//! long as one request may last, then dropped and counted; losses are logged once a minute at most.
 
 use std::{
     fmt,
@@ -83,7 +83,8 @@ enum SendResult {
 }
 
 impl Collector {
-    /// A client for the collector at `endpoint`, which trusts the certificate authorities of `ca_file` beside the system's.
+    /// A client for the collector at `endpoint`, which trusts the certificate authorities of `ca_file` beside the
+    /// system's.
     pub(super) fn new(
         endpoint: Url,
         mut headers: HeaderMap,

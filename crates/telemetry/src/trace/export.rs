@@ -1,8 +1,8 @@
-//! The settings of the export of spans: the `OTEL_*` variables of the OpenTelemetry specification. Nothing is exported without
-//! `OTEL_EXPORTER_OTLP_ENDPOINT`.
+//! The settings of the export of spans: the `OTEL_*` variables of the OpenTelemetry specification. Nothing is exported
+//! without `OTEL_EXPORTER_OTLP_ENDPOINT`.
 //!
-//! An invalid address ends the process with exit code 64; any other invalid value is logged and ignored, as the specification
-//! asks. Spans wait in a bounded queue: a collector that is slow or away costs spans, never jobs.
+//! An invalid address ends the process with exit code 64; any other invalid value is logged and ignored, as the
+//! specification asks. Spans wait in a bounded queue: a collector that is slow or away costs spans, never jobs.
 
 use std::{env, sync::OnceLock, thread, time::Duration};
 
@@ -55,8 +55,8 @@ pub struct TraceExport {
 }
 
 impl TraceExport {
-    /// Reads the variables; `None` if nothing is to be exported. `service` is the default service name. Needs the log and the
-    /// TLS provider.
+    /// Reads the variables; `None` if nothing is to be exported. `service` is the default service name. Needs the log
+    /// and the TLS provider.
     pub fn from_environment(service: &str) -> Result<Option<Self>, ConfigError> {
         if is_off() {
             return Ok(None);

@@ -1,5 +1,5 @@
-//! Spans, and the trace context that is passed on from them. Without an exporter a span costs a look at a flag and passes on
-//! its parent's context.
+//! Spans, and the trace context that is passed on from them. Without an exporter a span costs a look at a flag and
+//! passes on its parent's context.
 
 use std::{borrow::Cow, fmt, sync::OnceLock};
 

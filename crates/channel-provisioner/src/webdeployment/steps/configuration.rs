@@ -64,7 +64,7 @@ impl Steps<'_> {
         Err(JobError { status: Some(404), ..JobError::permanent("deployment_not_found", message) })
     }
 
-    /// Whether conversations can go where they are to go.
+    /// Checks that conversations can reach the queue of the job.
     async fn check_flow(&mut self) -> Result<(), JobError> {
         let flow = self.api.flow(&self.plan.flow_id).await?;
         let published = survey::published_flow(&self.plan.flow_id, flow.as_ref())?;

@@ -17,7 +17,7 @@ use crate::webdeployment::{
 };
 
 impl Steps<'_> {
-    /// The deployment: made, or changed where there is one to change.
+    /// The deployment: made, or changed if there is one to change.
     pub(super) async fn deploy(&mut self, id: &str, version: &str) -> Result<Step, JobError> {
         if let Some(target) = self.state.target.clone() {
             return self.change_deployment(&target, id, version).await;

@@ -84,7 +84,7 @@ impl Steps<'_> {
         )))
     }
 
-    /// What an adopted deployment refers to, where only a read of it tells.
+    /// What an adopted deployment refers to, if only a read of it tells.
     fn read_configuration(&mut self, read: &Object) {
         let known = self.state.configuration.as_ref().is_some_and(|one| one.version.is_some() && !one.id.is_empty());
         if let Some(shown) = read.get("configuration").and_then(|one| one.as_object()).filter(|_| !known) {
@@ -95,7 +95,7 @@ impl Steps<'_> {
         }
     }
 
-    /// Whether browsers are given this version; `None` where that is not asked.
+    /// Returns true if browsers are given this version; `None` if that is not asked.
     async fn edge_shows(&mut self, id: &str, version: &str) -> Result<Option<bool>, JobError> {
         if !self.plan.verify_edge || self.plan.status == WantedStatus::Inactive {
             return Ok(None);

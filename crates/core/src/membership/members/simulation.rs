@@ -1,5 +1,5 @@
-//! A simulation of a whole fleet in virtual time: processes come, go, die and are replaced while they have more work than the
-//! limit allows, and messages are delayed or lost. It checks the requests that the API counts, not the shares.
+//! A simulation of a whole fleet in virtual time: processes come, go, die and are replaced while they have more work
+//! than the limit allows, and messages are delayed or lost. It checks the requests that the API counts, not the shares.
 
 use std::{collections::BTreeMap, time::Duration};
 

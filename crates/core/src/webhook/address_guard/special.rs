@@ -1,4 +1,5 @@
-//! The table of addresses that are not public: the special-purpose registries of IANA, and the metadata services of clouds.
+//! The table of addresses that are not public: the special-purpose registries of IANA, and the metadata services of
+//! clouds.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

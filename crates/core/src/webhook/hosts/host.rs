@@ -128,7 +128,8 @@ impl Host {
         self.next_turn.duration_since(now).min(LONGEST_BUSY_WAIT)
     }
 
-    /// A wait in proportion to the outage: a delivery asks only a few times however long it lasts, and soon after its end.
+    /// A wait in proportion to the outage: a delivery asks only a few times however long it lasts, and soon after its
+    /// end.
     fn outage_share(&self, now: Instant, jitter: f64, scale: f64) -> Duration {
         let outage = self.failing_since.map_or(Duration::ZERO, |since| now.duration_since(since));
         let (shortest, longest) = FAILING_WAIT;

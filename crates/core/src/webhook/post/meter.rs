@@ -1,5 +1,5 @@
-//! A limit on what a receiver may send before its response. An HTTP client skips interim responses (1xx) without end, and
-//! nothing above the connection could stop that.
+//! A limit on what a receiver may send before its response. An HTTP client skips interim responses (1xx) without end,
+//! and nothing above the connection could stop that.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! The token: asked for once, replaced in time, and what follows where there is none.
+//! The token: asked for once, replaced in time, and what follows if there is none.
 
 use super::*;
 

@@ -36,7 +36,8 @@ const LARGEST_WINDOW: u16 = 10_000;
 /// Options of `redrive`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Redrive {
-    /// The most dead letters published and not yet removed: a larger number is faster, but a crash can duplicate as many
+    /// The most dead letters published and not yet removed: a larger number is faster, but a crash can duplicate as
+    /// many
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=i64::from(LARGEST_WINDOW)), value_name = "N")]
     window: u16,
 

@@ -57,14 +57,14 @@ pub(crate) struct Filter {
     #[arg(skip)]
     pub left_out: &'static [&'static str],
 
-    /// Whether to exclude messages that never were jobs of their queue's kind, as for a redrive.
+    /// True to exclude messages that never were jobs of their queue's kind, as for a redrive.
     #[arg(skip)]
     barring: bool,
 }
 
 impl Filter {
-    /// Returns the filter for an action. Without conditions it leaves the dead letters with some reasons out, and a redrive
-    /// excludes foreign messages.
+    /// Returns the filter for an action. Without conditions it leaves the dead letters with some reasons out, and a
+    /// redrive excludes foreign messages.
     pub(crate) fn to_act_on(&self, action: Action) -> Self {
         let left_out = if self.is_everything() { action.left_out() } else { &[] };
         Self { left_out, barring: action == Action::Redrive, ..self.clone() }
@@ -189,7 +189,7 @@ impl FromStr for KindName {
 pub(crate) struct Print(String);
 
 impl Print {
-    /// Whether `text` has the form of a fingerprint.
+    /// Returns true if `text` has the form of a fingerprint.
     pub(crate) fn is(text: &str) -> bool {
         text.parse::<Self>().is_ok()
     }

@@ -19,7 +19,7 @@ impl Pace {
         Self { between: rate.map(|rate| rate.interval(1)), due: Instant::now() }
     }
 
-    /// Whether the next one has to wait.
+    /// Returns true if the next one has to wait.
     pub(super) fn is_ahead(&self) -> bool {
         self.between.is_some() && self.due > Instant::now()
     }

@@ -22,8 +22,8 @@ impl Action {
         }
     }
 
-    /// Reasons that are left out unless they are named. Such jobs would fail again, or crash the worker again; before they
-    /// are discarded, somebody should look at them.
+    /// Reasons that are left out unless they are named. Such jobs would fail again, or crash the worker again; before
+    /// they are discarded, somebody should look at them.
     pub(super) const fn left_out(self) -> &'static [&'static str] {
         match self {
             Self::Redrive => &["crash_loop", "invalid_job", "undecodable", "kind_mismatch", "too_large"],

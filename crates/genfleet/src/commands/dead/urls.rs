@@ -1,5 +1,6 @@
-//! Removes webhook URLs from payloads, because a path or a query can contain a secret, and operators share the output. The
-//! URLs are found in the text, so that this also works for bytes that are not JSON; all other bytes stay as they were sent.
+//! Removes webhook URLs from payloads, because a path or a query can contain a secret, and operators share the output.
+//! The URLs are found in the text, so that this also works for bytes that are not JSON; all other bytes stay as they
+//! were sent.
 
 use std::ops::Range;
 
@@ -27,7 +28,8 @@ pub(super) fn redacted(body: &[u8]) -> Vec<u8> {
     redacted
 }
 
-/// Finds the string after a member's name, with its quotation marks. A string without an end reaches to the end of the text.
+/// Finds the string after a member's name, with its quotation marks. A string without an end reaches to the end of the
+/// text.
 fn text_value(after: &[u8]) -> Option<Range<usize>> {
     let next = |from: usize| after[from..].iter().position(|byte| !byte.is_ascii_whitespace()).map(|skip| from + skip);
     let colon = next(0).filter(|at| after[*at] == b':')?;

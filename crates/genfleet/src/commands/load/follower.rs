@@ -1,5 +1,5 @@
-//! Reads the events of a run from either queue. On RabbitMQ it uses a queue of its own, which is bound before the first job
-//! is published; after a lost connection it also reads the inspection queue of past events.
+//! Reads the events of a run from either queue. On RabbitMQ it uses a queue of its own, which is bound before the first
+//! job is published; after a lost connection it also reads the inspection queue of past events.
 #![expect(clippy::doc_markdown, reason = "RabbitMQ is a name")]
 
 use std::time::Duration;

@@ -25,7 +25,7 @@ pub(super) struct Ended {
     pub ran: Option<u32>,
     /// Time from publication to first start, in milliseconds.
     pub queued: Option<u32>,
-    /// Whether `queued` may be up to a second too long.
+    /// True if `queued` may be up to a second too long.
     pub is_rough: bool,
 }
 
@@ -36,7 +36,7 @@ struct Entry {
     sent: Option<u32>,
     confirmed: bool,
     event: Option<Uuid>,
-    /// Whether the event was read from past events. If it also arrives as a new event, it is not a duplicate.
+    /// True if the event was read from past events. If it also arrives as a new event, it is not a duplicate.
     found: bool,
     took: u32,
     ran: Option<u32>,
@@ -62,7 +62,7 @@ pub(super) struct Totals {
     pub contradictions: u32,
     /// API requests, as the events report them.
     pub requests: u64,
-    /// Whether the times from publication to first start may be up to a second too long.
+    /// True if the times from publication to first start may be up to a second too long.
     pub is_rough: bool,
 }
 
@@ -92,7 +92,7 @@ fn prefix(run: &str) -> String {
     format!("load-{run}-")
 }
 
-/// Whether an event with this subject belongs to the run.
+/// Returns true if an event with this subject belongs to the run.
 pub(super) fn is_of(run: &str, subject: &str) -> bool {
     subject.starts_with(&prefix(run))
 }
@@ -195,7 +195,7 @@ impl Ledger {
         }
     }
 
-    /// Whether all jobs are published and have ended.
+    /// Returns true if all jobs are published and have ended.
     pub(super) fn is_complete(&self) -> bool {
         self.all_sent.is_some_and(|all| self.totals.ended >= all)
     }

@@ -1,5 +1,5 @@
-//! A fixed rate: the time of each job is determined in advance, and a delay is made up for. A rate that slowed down with the
-//! queue would hide how slow the queue is.
+//! A fixed rate: the time of each job is determined in advance, and a delay is made up for. A rate that slowed down
+//! with the queue would hide how slow the queue is.
 
 use std::time::Duration;
 

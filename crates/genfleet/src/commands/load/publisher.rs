@@ -1,5 +1,5 @@
-//! Publishes the jobs of a run at their pace, with many unconfirmed at the same time. Reports when each was published and
-//! when the queue has confirmed it.
+//! Publishes the jobs of a run at their pace, with many unconfirmed at the same time. Reports when each was published
+//! and when the queue has confirmed it.
 
 use std::{ops::Range, sync::Arc};
 

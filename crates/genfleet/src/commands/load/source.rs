@@ -1,5 +1,5 @@
-//! The jobs of a run: with valid payloads of the kind, unique for each job, or with the given payloads, whose placeholders
-//! are replaced.
+//! The jobs of a run: with valid payloads of the kind, unique for each job, or with the given payloads, whose
+//! placeholders are replaced.
 
 use std::fs;
 

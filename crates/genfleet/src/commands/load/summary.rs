@@ -44,7 +44,7 @@ impl Summary {
         self.totals.sent.saturating_sub(self.totals.ended)
     }
 
-    /// Whether every published job has an event, and the run was not interrupted.
+    /// Returns true if every published job has an event, and the run was not interrupted.
     pub(super) fn is_complete(&self) -> bool {
         !self.interrupted && self.unfinished() == 0 && self.totals.sent > 0
     }
@@ -67,7 +67,8 @@ impl Summary {
         })
     }
 
-    /// Whether jobs of this kind share requests. The sum over the events counts a shared request once for each of its jobs.
+    /// Returns true if jobs of this kind share requests. The sum over the events counts a shared request once for each
+    /// of its jobs.
     fn shares(&self) -> bool {
         self.kind == Kind::CdnPurge
     }

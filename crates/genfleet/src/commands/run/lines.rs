@@ -47,8 +47,8 @@ pub(crate) fn read(file: &str) -> std::io::Result<Vec<Line>> {
         .collect())
 }
 
-/// Passes the lines of `file` to `visit` one by one. In contrast to [`read`], it reads of a line that is too long for a job
-/// only as much as is needed to know that.
+/// Passes the lines of `file` to `visit` one by one. In contrast to [`read`], it reads of a line that is too long for a
+/// job only as much as is needed to know that.
 pub(crate) fn each(file: &str, mut visit: impl FnMut(&Line) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let stdin = io::stdin();
     let mut reader: Box<dyn BufRead> =

@@ -52,7 +52,7 @@ impl Input {
         Err(ConfigError::new(format!("{}:{}: {why}; or remove its jobs from the file", line.file, line.number)))
     }
 
-    /// Whether there is a job of `kind`.
+    /// Returns true if there is a job of `kind`.
     pub(super) fn has(&self, kind: Kind) -> bool {
         self.lines.iter().any(|line| line.kind().is_ok_and(|found| found == kind))
     }
@@ -93,7 +93,7 @@ impl Input {
     }
 }
 
-/// Whether the store already contained the batch.
+/// True if the store already contained the batch.
 enum BatchState {
     New,
     Loaded,

@@ -86,8 +86,8 @@ fn append(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether the last line is incomplete because its writer was killed or the disk was full. False for files that are not
-/// regular or cannot be read.
+/// Returns true if the last line is incomplete because its writer was killed or the disk was full. False for files that
+/// are not regular or cannot be read.
 fn has_incomplete_line(path: &Path) -> bool {
     let last = || -> io::Result<Option<u8>> {
         if !path.metadata()?.is_file() {

@@ -1,5 +1,5 @@
-//! The output of a batch on a terminal: a line for each job, and at the end the results of each kind, the jobs that did not
-//! succeed and why, and what to do next.
+//! The output of a batch on a terminal: a line for each job, and at the end the results of each kind, the jobs that did
+//! not succeed and why, and what to do next.
 
 use std::{
     collections::{BTreeMap, HashSet},

@@ -62,12 +62,12 @@ impl Tally {
         self.ended() - self.outcomes.get("succeeded").copied().unwrap_or(0)
     }
 
-    /// Whether every job has ended.
+    /// Returns true if every job has ended.
     pub(super) fn complete(&self) -> bool {
         self.ended() >= self.total
     }
 
-    /// Whether any job failed.
+    /// Returns true if any job failed.
     pub(super) fn failed(&self) -> bool {
         self.outcomes.contains_key("failed")
     }

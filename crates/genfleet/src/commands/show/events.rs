@@ -41,7 +41,7 @@ impl Events {
         self.latest.drain(..self.latest.len().saturating_sub(KEPT));
     }
 
-    /// Whether there are no events.
+    /// Returns true if there are no events.
     pub(super) fn is_empty(&self) -> bool {
         self.total == 0
     }

@@ -17,8 +17,8 @@ const SHOWN: usize = 20;
 #[derive(Debug)]
 pub(super) struct WaitingPlace(WaitingJob);
 
-/// Finds the places where job `id` waits, and the waiting webhook deliveries of its events. `None` if the queue cannot be
-/// searched.
+/// Finds the places where job `id` waits, and the waiting webhook deliveries of its events. `None` if the queue cannot
+/// be searched.
 pub(super) async fn of(
     inspector: &QueueInspector,
     id: &str,

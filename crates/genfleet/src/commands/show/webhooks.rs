@@ -1,5 +1,5 @@
-//! Webhook deliveries of a job's events that wait (embedded queue) or have failed. Successful deliveries are only in the log
-//! and the metrics of the worker.
+//! Webhook deliveries of a job's events that wait (embedded queue) or have failed. Successful deliveries are only in
+//! the log and the metrics of the worker.
 
 use genfleet_core::{
     queue::{dead_letters::DeadLetter, sqlite::WaitingJob},

@@ -1,4 +1,5 @@
-//! The sources of a report: the broker's counts and the answers of the processes, or a store and the status file next to it.
+//! The sources of a report: the broker's counts and the answers of the processes, or a store and the status file next
+//! to it.
 
 use genfleet_core::tell;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -85,7 +86,8 @@ impl Source {
     }
 }
 
-/// Returns the live processes, or the reason why they cannot be asked. A listener that failed is replaced for the next report.
+/// Returns the live processes, or the reason why they cannot be asked. A listener that failed is replaced for the next
+/// report.
 async fn ask_processes(
     inspector: &RabbitInspector,
     listener: &mut Option<Box<FleetListener>>,
@@ -102,7 +104,8 @@ async fn ask_processes(
     answers.ok_or_else(|| ALARM.to_owned())
 }
 
-/// Reads the client's credentials, with which the answers of processes can be verified. Unverified answers are shown, too.
+/// Reads the client's credentials, with which the answers of processes can be verified. Unverified answers are shown,
+/// too.
 fn credentials() -> Option<Credentials> {
     Credentials::of_environment().unwrap_or_else(|error| {
         tell!("warning: the answers of processes cannot be verified: {}", crate::terminal::line(&error.to_string()));
@@ -158,8 +161,8 @@ async fn read_store(store: &SqliteQueue) -> Result<Report, QueueError> {
     Ok(report)
 }
 
-/// Counts the jobs of a kind. Claimed jobs are running if a process is live; else the next process will run them, so they
-/// are waiting.
+/// Counts the jobs of a kind. Claimed jobs are running if a process is live; else the next process will run them, so
+/// they are waiting.
 fn kind_in_store(kind: Kind, counts: &StoreCounts, is_live: bool) -> KindReport {
     let lane = |lane| counts.lanes.get(&(kind, lane)).copied().unwrap_or_default();
     let lanes = [Lane::Jobs, Lane::Resume, Lane::Suspect].map(lane);

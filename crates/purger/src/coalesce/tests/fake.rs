@@ -23,7 +23,7 @@ use crate::{
 /// A fault that a request meets in place of its effect.
 #[derive(Clone, Debug)]
 pub(super) struct Fault {
-    /// Only to the requests with these numbers, from 1; to all where there are none.
+    /// Only to the requests with these numbers, from 1; to all if there are none.
     pub only: Vec<usize>,
     pub with: RefusalCause,
     pub error: JobError,

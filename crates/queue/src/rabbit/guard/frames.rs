@@ -61,8 +61,8 @@ impl Frames {
         copied
     }
 
-    /// Returns how many bytes may be read from the broker without this buffer. `None` if the buffer is not empty or few bytes
-    /// are to pass.
+    /// Returns how many bytes may be read from the broker without this buffer. `None` if the buffer is not empty or few
+    /// bytes are to pass.
     pub(super) fn direct(&self) -> Option<usize> {
         (self.start == self.end && self.passing >= CHUNK).then_some(self.passing)
     }

@@ -1,5 +1,5 @@
-//! The properties of a message, in the payload of a header frame: whether lapin can read them, and what replaces them if it
-//! cannot.
+//! The properties of a message, in the payload of a header frame: whether lapin can read them, and what replaces them
+//! if it cannot.
 
 use std::ops::Range;
 
@@ -136,8 +136,8 @@ impl Places {
     }
 }
 
-/// Returns the entries that the broker has set, each of at most `longest` bytes. Of two with the same name the first is used,
-/// because the broker writes to that one.
+/// Returns the entries that the broker has set, each of at most `longest` bytes. Of two with the same name the first is
+/// used, because the broker writes to that one.
 fn of_the_broker(payload: &mut [u8], entries: Range<usize>, longest: usize) -> Vec<u8> {
     let mut walk = Walk::over(payload);
     walk.at = entries.start;

@@ -1,5 +1,5 @@
-//! One pass over the encoded fields of methods and properties, without recursion. Replaces invalid UTF-8 in names; changes
-//! no length.
+//! One pass over the encoded fields of methods and properties, without recursion. Replaces invalid UTF-8 in names;
+//! changes no length.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ pub(super) type Walked<T = ()> = Result<T, MessageDefect>;
 pub(super) struct Walk<'a> {
     bytes: &'a mut [u8],
     pub(super) at: usize,
-    /// Whether an invalid byte was replaced by a question mark.
+    /// True if an invalid byte was replaced by a question mark.
     pub(super) replaced: bool,
 }
 
@@ -54,7 +54,7 @@ impl<'a> Walk<'a> {
         self.at == self.bytes.len()
     }
 
-    /// Whether the entry at this position has this name.
+    /// Returns true if the entry at this position has this name.
     pub(super) fn is_named(&self, entry: usize, name: &[u8]) -> bool {
         let length = self.bytes.get(entry).copied().map(usize::from);
         length == Some(name.len()) && self.bytes[entry + 1..].starts_with(name)
@@ -92,8 +92,8 @@ impl<'a> Walk<'a> {
         self.entries(end)
     }
 
-    /// Passes all entries of a table that ends at `end`, with everything inside them. Names in a table must be unique (AMQP
-    /// 0-9-1, 4.2.5.5): of two entries with the same name the broker would read the first, and lapin the last.
+    /// Passes all entries of a table that ends at `end`, with everything inside them. Names in a table must be unique
+    /// (AMQP 0-9-1, 4.2.5.5): of two entries with the same name the broker would read the first, and lapin the last.
     pub(super) fn entries(&mut self, end: usize) -> Walked {
         // The ends of the enclosing tables and arrays, and the starts of the tables.
         let mut open = [(end, Some(self.at)); MAX_HEADER_DEPTH];
@@ -127,7 +127,7 @@ impl<'a> Walk<'a> {
         if self.has_duplicates(names) { Err(MessageDefect::Malformed) } else { Ok(()) }
     }
 
-    /// Whether two of these names are the same in the same table. Each has the start of its table.
+    /// Returns true if two of these names are the same in the same table. Each has the start of its table.
     fn has_duplicates(&self, mut names: Vec<(usize, Range<usize>)>) -> bool {
         let name = |(table, place): &(usize, Range<usize>)| (*table, &self.bytes[place.clone()]);
         names.sort_unstable_by(|one, other| name(one).cmp(&name(other)));

@@ -83,8 +83,8 @@ fn first_word<'a>(prefix: &str, name: &'a str) -> Option<&'a str> {
     name.strip_prefix(prefix)?.strip_prefix('.')?.split('.').next()
 }
 
-/// Whether it is a name that the broker made for direct reply-to, as far as can be told: the process of the channel that
-/// waits, and a key. `RabbitMQ` 3 ends the connection over a name that it cannot decode.
+/// Returns true if it is a name that the broker made for direct reply-to, as far as can be told: the process of the
+/// channel that waits, and a key. `RabbitMQ` 3 ends the connection over a name that it cannot decode.
 pub(super) fn is_direct(name: &str) -> bool {
     let Some((process, key)) = name.strip_prefix(DIRECT).and_then(|encoded| encoded.split_once('.')) else {
         return false;
@@ -93,8 +93,8 @@ pub(super) fn is_direct(name: &str) -> bool {
     decoded(key).is_some() && decoded(process).is_some_and(|term| is_process(&term))
 }
 
-/// A process identifier in Erlang's external term format, as the broker writes it: of node `reply@<hash>`, where the
-/// hash of the node's name stands for it (`RabbitMQ` 3.10 to 4.x).
+/// Returns true if `term` is a process identifier in Erlang's external term format, as the broker writes it: the node
+/// is `reply@<hash>`, with a hash of the node's name in place of the name (`RabbitMQ` 3.10 to 4.x).
 fn is_process(term: &[u8]) -> bool {
     const VERSION: u8 = 131;
     const PROCESS: u8 = 88;

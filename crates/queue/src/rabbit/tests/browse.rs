@@ -25,7 +25,7 @@ async fn reader(rig: &Rig, inspector: &RabbitInspector, portion: u16) -> QueueRe
     QueueReader::begin(inspector.connection(), &format!("{}.{QUEUE}", rig.prefix), portion).await.unwrap()
 }
 
-/// All bodies, as numbers, left where they are.
+/// Returns all bodies, as numbers, and leaves the messages in the queue.
 async fn looked_at(rig: &Rig, inspector: &RabbitInspector, portion: u16) -> Vec<u32> {
     let mut reader = reader(rig, inspector, portion).await;
     let mut seen = Vec::new();

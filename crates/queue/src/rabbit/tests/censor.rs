@@ -43,7 +43,7 @@ pub(super) fn sends_no_replies(class: u16, number: u16, arguments: &[u8]) -> Opt
     refused.then_some("ACCESS_REFUSED - write access to exchange 'amq.default' in vhost '/' refused for user 'few'")
 }
 
-/// Whether [`sends_replies_once_permitted`] permits them.
+/// True if [`sends_replies_once_permitted`] permits them.
 pub(super) static MAY_REPLY: AtomicBool = AtomicBool::new(false);
 
 /// Nothing is published to the default exchange until [`MAY_REPLY`] is set.

@@ -21,8 +21,8 @@ fn file(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "src/rabbit/tests", name].iter().collect()
 }
 
-/// Starts a TLS server in front of the rig's broker and returns its URL. It takes only clients with a certificate of the
-/// authority.
+/// Starts a TLS server in front of the rig's broker and returns its URL. It takes only clients with a certificate of
+/// the authority.
 async fn encrypted(rig: &Rig) -> String {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut authorities = RootCertStore::empty();

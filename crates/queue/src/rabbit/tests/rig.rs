@@ -88,7 +88,7 @@ impl Rig {
         (connection, channel)
     }
 
-    /// Messages that wait in `<prefix>.<queue>`; `None` where there is no such queue.
+    /// Messages that wait in `<prefix>.<queue>`; `None` if there is no such queue.
     pub(super) async fn looked(&self, queue: &str) -> Option<u32> {
         let (connection, channel) = self.channel().await;
         let passive = QueueDeclareOptions { passive: true, ..Default::default() };
@@ -102,7 +102,8 @@ impl Rig {
         self.looked(queue).await.unwrap()
     }
 
-    /// Waits until the topology is there: the last queue, and what is bound after it, which a queue is not well without.
+    /// Waits until the topology is there: the last queue, and what is bound after it, which a queue is not well
+    /// without.
     pub(super) async fn declared(&self) {
         let are_well = || self.queues.lock().unwrap().iter().all(|queue| queue.health().problems.is_empty());
         while self.looked("delay.15").await.is_none() || !are_well() {

@@ -1,4 +1,4 @@
-//! What is taken away while processes run is noticed, and made again where that is wanted.
+//! What is taken away while processes run is noticed, and made again if that is wanted.
 
 use lapin::{
     Channel,
@@ -14,7 +14,7 @@ async fn delete_exchange(channel: &Channel, name: &str) {
     channel.exchange_delete(name.into(), ExchangeDeleteOptions::default()).await.unwrap();
 }
 
-/// Whether a job sent through the door reaches its queue.
+/// Returns true if a job sent through the door reaches its queue.
 async fn sent_through(rig: &Rig, channel: &Channel, id: &str) {
     let (door, key) = (format!("{}.jobs", rig.prefix), "cdn.purge");
     let properties = lapin::BasicProperties::default().with_message_id(id.into());
@@ -58,7 +58,7 @@ async fn what_is_gone_is_declared_again_and_no_session_is_lost_over_it() {
         })
         .await;
         until_told(&queue, &[]).await;
-        // Bound again as well, where it was asked for nothing.
+        // Bound again as well, if it was asked for nothing.
         let mut sent = 0;
         let delivery = soon(async {
             loop {

@@ -1,5 +1,5 @@
-//! The two files with which an engine has to prove itself. They are made here, so that this program holds no file that a
-//! virus scanner would report.
+//! The two files with which an engine has to prove itself. They are made here, so that this program holds no file that
+//! a virus scanner would report.
 
 /// The number of archives inside each other: more than the limits of any usual engine allow.
 const DEPTH: usize = 25;

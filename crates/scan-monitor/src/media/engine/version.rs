@@ -9,7 +9,7 @@ use jiff::{Timestamp, civil::DateTime, fmt::strtime, tz::TimeZone};
 pub(crate) struct EngineVersion {
     /// All that it says.
     pub text: String,
-    /// When its database was made; `None` where it has no official one.
+    /// When its database was made; `None` if it has no official one.
     pub database_made: Option<Timestamp>,
 }
 
@@ -32,7 +32,7 @@ impl EngineVersion {
         Some(Duration::try_from(now.duration_since(self.database_made?)).unwrap_or_default())
     }
 
-    /// Describes what is wrong with the database, where something is.
+    /// Describes what is wrong with the database, if something is.
     pub(crate) fn database_trouble(&self, now: Timestamp, max_age: Duration) -> Option<String> {
         match self.database_age(now) {
             None => Some(format!(

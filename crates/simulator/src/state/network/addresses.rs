@@ -11,7 +11,7 @@ pub(super) fn range(cidr: &str) -> Option<(u32, u32)> {
     Some((address & !hosts, address | hosts))
 }
 
-/// Whether two networks have an address in common.
+/// Returns true if two networks have an address in common.
 pub(super) fn overlap(one: (u32, u32), other: (u32, u32)) -> bool {
     one.0 <= other.1 && other.0 <= one.1
 }

@@ -38,8 +38,9 @@ impl WebDeployments {
         })
     }
 
-    /// Changes `flows` (by id: `missing`, `type`, `deleted`, `published`, `queues`), `limits`, `readLagMs`, `pendingMs`,
-    /// `referenceLagMs`, `edgeLagMs`, `changedByOthers`, `failing` and `uniqueNames`; says what is wrong with `change`.
+    /// Changes `flows` (by id: `missing`, `type`, `deleted`, `published`, `queues`), `limits`, `readLagMs`,
+    /// `pendingMs`, `referenceLagMs`, `edgeLagMs`, `changedByOthers`, `failing` and `uniqueNames`; says what is wrong
+    /// with `change`.
     pub(crate) fn set(&mut self, change: &Value) -> Result<(), String> {
         let change = WebDeploymentsChange::deserialize(change).map_err(|error| error.to_string())?;
         let flows = change.flows.into_iter().flatten();

@@ -112,7 +112,7 @@ impl WebDeployments {
         shown
     }
 
-    /// The members of a deployment that may be made, or changed where it has `own` id.
+    /// The members of a deployment that may be made, or changed if it has `own` id.
     fn allowed(&self, body: &Value, own: Option<&str>, now: Instant) -> Result<Map<String, Value>, ApiError> {
         let mut members =
             body.as_object().cloned().ok_or_else(|| ApiError::invalid_value("the body must be an object"))?;
@@ -139,7 +139,7 @@ impl WebDeployments {
         Ok(members)
     }
 
-    /// Whether a published version is there; for a while after its publication it is refused.
+    /// Returns true if a published version is there; for a while after its publication it is refused.
     fn check_reference(&self, reference: &Value, now: Instant) -> Result<(), ApiError> {
         let id = reference["id"].as_str().unwrap_or_default();
         let found = self.configurations.iter().find(|one| one.id.eq_ignore_ascii_case(id));

@@ -1,5 +1,5 @@
-//! Conditions as the part of an event pattern that lies below `eventBody`. In a pattern all members have to match, and of
-//! the list at a member any entry: two conditions on one field can be joined only where both bound a number.
+//! Conditions as the part of an event pattern that lies below `eventBody`. In a pattern all members have to match, and
+//! of the list at a member any entry: two conditions on one field can be joined only if both bound a number.
 
 use std::collections::HashMap;
 
@@ -100,7 +100,7 @@ fn field(written: &str) -> Result<FieldPath<'_>, &'static str> {
 }
 
 impl<'a> Matcher<'a> {
-    /// `None` where the schema refuses the operator.
+    /// `None` if the schema refuses the operator.
     fn of(condition: &'a Condition) -> Result<Option<Self>, String> {
         let value = &condition.value;
         let is_leaf = |value: &Value| !value.is_array() && !value.is_object();

@@ -42,7 +42,7 @@ fn event(body: &Value) -> Value {
     })
 }
 
-/// Whether an event matches a pattern: every member of the pattern, and any entry of the list at a member.
+/// Returns true if an event matches a pattern: every member of the pattern, and any entry of the list at a member.
 fn matches(pattern: &Value, event: Option<&Value>) -> bool {
     match (pattern, event) {
         (Value::Object(members), Some(Value::Array(entries))) => {
@@ -228,7 +228,7 @@ fn bounds_are_those_of_the_contract() {
     assert!(message(&of_length(room + 1)).contains("the event pattern has 2049 characters; AWS takes 2048"));
 }
 
-/// Whether a value meets a condition, as the contract says it.
+/// Returns true if a value meets a condition, as the contract says it.
 fn meets(value: Option<&Value>, condition: &Value) -> bool {
     let wanted = &condition["value"];
     let Some(value) = value else { return false };

@@ -1,9 +1,9 @@
 //! Redrives or discards the selected dead letters of each queue, one after the other.
 //!
 //! A dead letter is published, and the publication confirmed, before it is removed. At most a window of dead letters is
-//! published and not yet removed. So if the process is killed, none is lost, and at most a window of them is duplicated. A
-//! run handles only the dead letters that existed when it started, and none that it has redriven itself: otherwise a job
-//! that fails at once would be redriven forever.
+//! published and not yet removed. So if the process is killed, none is lost, and at most a window of them is
+//! duplicated. A run handles only the dead letters that existed when it started, and none that it has redriven itself:
+//! otherwise a job that fails at once would be redriven forever.
 
 use genfleet_core::tell;
 use std::{
@@ -151,8 +151,8 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// Waits until the broker has returned the dead letters that this process held when the connection was lost. They are
-    /// returned to the front of the queue.
+    /// Waits until the broker has returned the dead letters that this process held when the connection was lost. They
+    /// are returned to the front of the queue.
     async fn wait_for_returned(&self, which: DeadLetterQueue, there: u64) {
         for _ in 0..CHECKS {
             let back = self.inspector.count(which).await.map_or(true, |count| count >= there);
@@ -218,8 +218,9 @@ impl<'a> Engine<'a> {
         self.stop.is_cancelled() || self.plan.limit.is_some_and(|limit| done >= limit)
     }
 
-    /// Whether a dead letter was already removed and is in the queue again because the broker crashed. It cannot be
-    /// distinguished from an equal one, so it is handled like any other: at most a window of them is duplicated.
+    /// Returns true if a dead letter was already removed and is in the queue again because the broker crashed. It
+    /// cannot be distinguished from an equal one, so it is handled like any other: at most a window of them is
+    /// duplicated.
     fn is_back(&mut self, letter: &DeadLetter) -> bool {
         let hash = self.redriven.hash(letter, letter.generation);
         let found = self.back.iter().position(|one| *one == hash);

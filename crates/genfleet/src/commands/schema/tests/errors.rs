@@ -1,5 +1,5 @@
-//! That `docs/ERRORS.md` lists every code a job can end with, and no other; and that every code in the sources is one of
-//! those.
+//! That `docs/ERRORS.md` lists every code a job can end with, and no other; and that every code in the sources is one
+//! of those.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -77,8 +77,8 @@ fn given(folder: &Path, pattern: &Regex, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Both ways: a code in no table would reach nobody's documentation, and one that is made nowhere is a promise of nothing. A
-/// constructor that [`GIVEN`] does not know shows as the latter.
+/// Both ways: a code in no table would reach nobody's documentation, and one that is made nowhere is a promise of
+/// nothing. A constructor that [`GIVEN`] does not know shows as the latter.
 #[test]
 fn every_code_in_the_sources_is_documented_and_every_documented_one_is_made() {
     let (pattern, mut found) = (Regex::new(GIVEN).unwrap(), BTreeSet::new());

@@ -23,7 +23,7 @@ fn header(text: &[u8], id: &[u8]) -> Vec<u8> {
     [&[0, 60, 0, 0], 2_u64.to_be_bytes().as_slice(), &[0x20, 0x80], &length(entry.len()), &entry, &id].concat()
 }
 
-/// What lapin reads, where the broker's bytes come in such pieces and lapin asks for so many at once.
+/// Returns what lapin reads if the broker's bytes arrive in such pieces and lapin reads so many at once.
 fn read(sent: &[u8], piece: usize, asked: usize) -> io::Result<Vec<u8>> {
     let (mut frames, mut rest, mut got, mut out) =
         (Frames::new(FRAME_MAX, SocketHandle::default().slot()), sent, Vec::new(), vec![0; asked]);

@@ -129,7 +129,7 @@ fn what_the_broker_added_is_kept_beside_what_cannot_be() {
     let count = [short(b"x-delivery-count"), b"l".to_vec(), 4_i64.to_be_bytes().to_vec()].concat();
     let first = text("x-first-death-reason", b"delivery_limit");
     for hostile in [nested(2_000), text("a", &vec![b'x'; LIMIT]), b"\x01a?".to_vec()] {
-        // The broker sorts the headers by name where it adds one.
+        // The broker sorts the headers by name if it adds one.
         let entries = [deaths.clone(), count.clone(), first.clone(), hostile].concat();
         let (properties, defect) = given(&header(&entries, b"id"), LIMIT);
         assert!(defect.is_some());
