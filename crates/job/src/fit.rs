@@ -7,8 +7,6 @@ use std::{collections::HashMap, ops::RangeInclusive};
 
 use serde_json::Value;
 
-use super::schema::type_of;
-
 /// The rules of a value. Those that a schema does not state admit everything.
 #[derive(Debug, Default)]
 pub(super) struct Fit {
@@ -135,6 +133,17 @@ fn is_of_type(value: &Value, name: &str) -> bool {
     match value {
         Value::Number(number) => name == "number" || name == "integer" && (number.is_i64() || number.is_u64()),
         other => type_of(other) == name,
+    }
+}
+
+pub(super) fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{
     Kind, Violation,
-    fit::Fit,
+    fit::{Fit, type_of},
     shape::{self, Shape},
 };
 
@@ -305,17 +305,6 @@ fn type_names(kind: &TypeKind) -> Vec<String> {
         TypeKind::Multiple(set) => set.iter().map(|one| one.to_string()).collect(),
     };
     names.into_iter().filter(|name| name != "null").collect()
-}
-
-pub(super) fn type_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use super::runtime::Runtime;
 use crate::handler::JobHandler;
 use genfleet_genesys::{GenesysOptions, Rights};
-use genfleet_job::{Kind, UnknownKind, options::ConfigError};
+use genfleet_job::{Kind, options::ConfigError};
 
 /// The handlers of one binary: one [`JobHandler`], or a pair of them.
 pub trait JobHandlers: 'static {
@@ -170,11 +170,6 @@ pub fn warn_of_tutorial_kinds(genesys: &GenesysOptions, kinds: &[Kind]) -> Optio
         let listed = listed.join(", ");
         format!("the public API of Genesys Cloud has no operations for these kinds, so that their jobs fail: {listed}")
     })
-}
-
-/// Parses one entry of `--kinds`.
-pub(crate) fn parse_kind(written: &str) -> Result<Kind, UnknownKind> {
-    written.trim().parse()
 }
 
 #[cfg(test)]

@@ -12,11 +12,11 @@ use std::{
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{attempt::RunPolicy, kinds::parse_kind};
+use super::attempt::RunPolicy;
 use crate::admin::AdminAddr;
 use genfleet_audit::AuditOptions;
 use genfleet_job::{
-    Kind,
+    Kind, UnknownKind,
     clock::{SharedClock, SystemClock},
     options::{ConfigError, duration, is_unencrypted_remote, positive_duration, secret},
     retry::RetryPolicy,
@@ -342,6 +342,11 @@ impl FromStr for Concurrency {
         }
         Ok(concurrency)
     }
+}
+
+/// Parses one entry of `--kinds`.
+fn parse_kind(written: &str) -> Result<Kind, UnknownKind> {
+    written.trim().parse()
 }
 
 #[cfg(test)]

@@ -16,9 +16,10 @@ use lapin::{
     Channel,
     options::{BasicAckOptions, BasicNackOptions},
 };
-use tokio::{sync::oneshot, task::yield_now, time::timeout};
+use tokio::{runtime::Handle, sync::oneshot, task::yield_now, time::timeout};
+use tokio_util::task::TaskTracker;
 
-use super::{error::describe, link::Session, settle::Settlements};
+use super::{error::describe, link::Session};
 
 /// lapin resolves an acknowledgement when it is written; one that is not by then never will be.
 const WRITTEN: Duration = Duration::from_secs(10);
@@ -64,14 +65,15 @@ impl Acknowledger {
         self.state().tags.came(tag);
     }
 
-    /// Acknowledges a delivery with all others that are ready by then. Returns true once that is written.
-    pub(super) async fn acknowledge(self: &Arc<Self>, tag: u64, settlements: &Settlements) -> bool {
+    /// Acknowledges a delivery with all others that are ready by then, in a task of `tasks`. Returns true once that is
+    /// written.
+    pub(super) async fn acknowledge(self: &Arc<Self>, tag: u64, tasks: &TaskTracker, runtime: &Handle) -> bool {
         let (written, is_written) = oneshot::channel();
         {
             let mut state = self.state();
             state.waiting.push(Waiting { tag, written });
             if !std::mem::replace(&mut state.sending, true) {
-                settlements.spawn(Arc::clone(self).send_waiting());
+                tasks.spawn_on(Arc::clone(self).send_waiting(), runtime);
             }
         }
         is_written.await.unwrap_or(false)

@@ -92,7 +92,9 @@ impl RabbitSettler {
             });
         }
         self.settlements.recent.settled(&self.recent, Instant::now());
-        if self.may_tell() && self.acknowledger.acknowledge(self.tag, &self.settlements).await {
+        let may_tell = self.may_tell();
+        let Settlements { tasks, runtime, .. } = &*self.settlements;
+        if may_tell && self.acknowledger.acknowledge(self.tag, tasks, runtime).await {
             return Ok(Settled::Acknowledged);
         }
         self.settlements.recent.unacknowledged(&self.recent);
