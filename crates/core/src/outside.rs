@@ -2,18 +2,22 @@
 //!
 //! These requests cannot carry the bearer token of Genesys Cloud, by type: the token never leaves the crate `genesys`, whose
 //! client sends to the API's address only, and an [`OutsideClient`] is made without one. It connects to public addresses, and
-//! to others only where a setting opens them; it follows no redirect, uses no proxy and repeats nothing. A request that
-//! changes something is in the audit before it is sent, without its query, which may hold a signature.
+//! to others only where a setting opens them; it follows no redirect and uses no proxy. It repeats only a request that changes
+//! nothing, once, where a connection kept from an earlier request breaks before the head of an answer came: the host had
+//! closed it. A request that changes something is in the audit before it is sent, without its query, which may hold a
+//! signature.
 
 use std::{error::Error, fmt, path::Path, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    HeaderMap, Method, Request, Uri,
+    HeaderMap, Method, Request, Response, Uri,
     body::Incoming,
     header::{ACCEPT, HeaderName, HeaderValue, USER_AGENT},
+    http::Extensions,
 };
+use hyper_util::client::legacy;
 use jiff::Timestamp;
 use tokio::time::timeout;
 use url::Url;
@@ -21,7 +25,7 @@ use url::Url;
 use crate::webhook::{
     AddressEntry,
     address_guard::{AddressList, AddressRefused, Resolver, system_resolver},
-    post::{Client, client, connector::Connector, meter::Meter, tls},
+    post::{Client, builder, connector::Connector, meter::Meter, tls},
 };
 use genfleet_audit::{Audit, Detail, Effect, Intent};
 use genfleet_genesys::{Caller, TransportFailure, retry_after};
@@ -42,6 +46,8 @@ const ANSWER: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub struct OutsideClient {
     client: Client,
+    /// Keeps no connections, so that each of its requests has a new one.
+    unpooled: Client,
     list: AddressList,
 }
 
@@ -91,10 +97,12 @@ impl OutsideClient {
     fn with_resolver(list: AddressList, ca: Option<(&str, &Path)>, resolver: Resolver) -> Result<Self, ConfigError> {
         let (setting, file) = ca.unzip();
         let tls = tls::config(setting.unwrap_or_default(), file)?;
-        Ok(Self { client: client(Connector::new(resolver, list.clone(), tls)), list })
+        let connector = Connector::new(resolver, list.clone(), tls);
+        let unpooled = builder().pool_max_idle_per_host(0).build(connector.clone());
+        Ok(Self { client: builder().build(connector), unpooled, list })
     }
 
-    /// Sends `request` once on behalf of `caller` and reads the head of the answer. A change is recorded in `audit`: its
+    /// Sends `request` on behalf of `caller` and reads the head of the answer. A change is recorded in `audit`: its
     /// intent before it is sent, and its effect as the answer's status says.
     pub async fn send(
         &self,
@@ -134,7 +142,7 @@ impl OutsideClient {
 
     async fn exchange(&self, outgoing: Request<Full<Bytes>>) -> Result<OutsideAnswer, OutsideError> {
         let host = outgoing.uri().host().unwrap_or_default().to_owned();
-        let Ok(answered) = timeout(ANSWER, self.client.request(outgoing)).await else {
+        let Ok(answered) = timeout(ANSWER, self.request(outgoing)).await else {
             let message = format!("{host} does not answer within {} s", ANSWER.as_secs());
             return Err(OutsideError::Failed(TransportFailure::TimedOut, message));
         };
@@ -142,6 +150,16 @@ impl OutsideClient {
         let meter = head.extensions.get::<Meter>().cloned();
         meter.iter().for_each(Meter::reset);
         Ok(OutsideAnswer { status: head.status.as_u16(), headers: head.headers, body, meter })
+    }
+
+    /// Sends a request, and one that changes nothing once more on a new connection if the kept one broke before an answer.
+    /// The pool notices most closed connections by itself, but not one that the host closes as the request is written.
+    async fn request(&self, outgoing: Request<Full<Bytes>>) -> Result<Response<Incoming>, legacy::Error> {
+        let again = (!changes(outgoing.method())).then(|| outgoing.clone());
+        match (self.client.request(outgoing).await, again) {
+            (Err(error), Some(again)) if was_kept(&error) => self.unpooled.request(again).await,
+            (answered, _) => answered,
+        }
     }
 }
 
@@ -163,11 +181,6 @@ impl OutsideRequest {
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
-    }
-
-    /// Returns whether it changes something: all methods but GET and HEAD do.
-    fn changes(&self) -> bool {
-        ![Method::GET, Method::HEAD].contains(&self.method)
     }
 
     fn outgoing(&self) -> Result<Request<Full<Bytes>>, OutsideError> {
@@ -268,6 +281,18 @@ impl OutsideError {
     }
 }
 
+/// Returns whether a request of this method changes something: all but GET and HEAD do.
+fn changes(method: &Method) -> bool {
+    ![Method::GET, Method::HEAD].contains(method)
+}
+
+/// Returns whether the connection that broke had answered an earlier request.
+fn was_kept(error: &legacy::Error) -> bool {
+    let mut extensions = Extensions::new();
+    error.connect_info().inspect(|info| info.get_extras(&mut extensions));
+    extensions.get::<Meter>().is_some_and(Meter::has_answered)
+}
+
 /// Scheme, host and port: path and query may hold a secret.
 fn shown(url: &Url) -> String {
     url.origin().ascii_serialization()
@@ -275,7 +300,7 @@ fn shown(url: &Url) -> String {
 
 /// Writes the intent of a change; `None` for a request that changes nothing.
 async fn intend(request: &OutsideRequest, caller: &Caller<'_>, audit: &Audit) -> Result<Option<Intent>, OutsideError> {
-    if !request.changes() {
+    if !changes(&request.method) {
         return Ok(None);
     }
     if let Some(lease) = caller.lease.filter(|lease| !lease.is_current()) {
@@ -323,7 +348,7 @@ fn end_span(span: &mut Span, exchange: &Result<OutsideAnswer, OutsideError>) {
 }
 
 /// Finds the reason among the causes of `error`.
-fn failed(host: &str, error: &hyper_util::client::legacy::Error) -> OutsideError {
+fn failed(host: &str, error: &legacy::Error) -> OutsideError {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(each) = cause {
         if let Some(refused) = each.downcast_ref::<AddressRefused>() {

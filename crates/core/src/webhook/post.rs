@@ -88,7 +88,7 @@ impl WebhookClient {
         resolver: Resolver,
     ) -> Result<Self, ConfigError> {
         let connector = Connector::new(Arc::clone(&resolver), list.clone(), tls::config("--webhook-ca-file", ca_file)?);
-        Ok(Self { client: client(connector), list, resolver })
+        Ok(Self { client: builder().build(connector), list, resolver })
     }
 
     /// Tells if `receiver` uses `https`, or is allowed without.
@@ -165,12 +165,10 @@ fn request(
     Ok(request)
 }
 
-pub(crate) fn client(connector: Connector) -> Client {
-    legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .http1_max_buf_size(HEAD)
-        .build(connector)
+pub(crate) fn builder() -> legacy::Builder {
+    let mut builder = legacy::Client::builder(TokioExecutor::new());
+    builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).http1_max_buf_size(HEAD);
+    builder
 }
 
 async fn read<B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + Unpin>(body: B) {

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -21,12 +21,24 @@ const AT_ONCE: usize = 16 * 1024;
 
 /// Counts the bytes received on one connection. Only the whole head of a response resets it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Meter(Arc<AtomicUsize>);
+pub(crate) struct Meter(Arc<Count>);
+
+#[derive(Debug, Default)]
+struct Count {
+    received: AtomicUsize,
+    answered: AtomicBool,
+}
 
 impl Meter {
     /// Resets the count: a response arrived.
     pub(crate) fn reset(&self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.0.received.store(0, Ordering::Relaxed);
+        self.0.answered.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether a response arrived on this connection.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.0.answered.load(Ordering::Relaxed)
     }
 }
 
@@ -51,7 +63,7 @@ impl<S> Connection for Metered<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let left = BOUND.saturating_sub(self.meter.0.load(Ordering::Relaxed));
+        let left = BOUND.saturating_sub(self.meter.0.received.load(Ordering::Relaxed));
         if left == 0 {
             let message = format!("the receiver sent {} KiB without a complete response", BOUND / 1024);
             return Poll::Ready(Err(io::Error::other(message)));
@@ -61,7 +73,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         ready!(Pin::new(&mut self.stream).poll_read(context, &mut part))?;
         let read = part.filled().len();
         to.advance(read);
-        self.meter.0.fetch_add(read, Ordering::Relaxed);
+        self.meter.0.received.fetch_add(read, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }
