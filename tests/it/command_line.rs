@@ -51,7 +51,7 @@ async fn bad_settings_exit_64_and_say_what_to_do() {
     assert_eq!(ended(&process).await.0, 0, "{}", process.stderr());
     let long = "p".repeat(65);
     for (arguments, output) in [
-        (vec!["--check-config", "--batch-linger", "5"], "write 20ms, 5s, 10m or 1h"),
+        (vec!["--check-config", "--batch-linger", "5"], "write 20ms, 5s, 10m, 1h or 7d"),
         (vec!["--check-config", "--queue-url", "redis://host"], "amqp://"),
         (vec!["--check-config", "--queue-prefix", &long], "it takes 1 to 64"),
         (vec!["--check-config", "--queue-url", "amqp://user:hidden@host"], "GENFLEET_QUEUE_URL_FILE"),

@@ -2,11 +2,13 @@
 
 use std::{env, fs, net::IpAddr, time::Duration};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 use secrecy::SecretString;
 use url::{Host, Url};
 
 use crate::text;
+
+const DAY: u64 = 24 * 3600;
 
 /// An error of configuration, which ends the process with exit code 64.
 #[derive(Debug, thiserror::Error)]
@@ -35,13 +37,16 @@ pub fn is_unencrypted_remote(url: &Url) -> bool {
     matches!(url.scheme(), "http" | "amqp") && !is_here
 }
 
-/// Parses a duration as written in flags: `20ms`, `5s`, `10m`, `1h`, `1m30s`, `0ms`.
+/// Parses a duration as written in flags: `20ms`, `5s`, `10m`, `1h`, `7d`, `1m30s`, `0ms`.
 pub fn duration(written: &str) -> Result<Duration, ConfigError> {
-    let wrong = |why: String| ConfigError(format!("{written:?} is not a duration ({why}); write 20ms, 5s, 10m or 1h"));
+    let wrong =
+        |why: String| ConfigError(format!("{written:?} is not a duration ({why}); write 20ms, 5s, 10m, 1h or 7d"));
     if written.trim().parse::<f64>().is_ok() {
         return Err(wrong("the unit is missing".to_owned()));
     }
-    let parsed: SignedDuration = written.parse().map_err(|_| wrong("a number and a unit are expected".to_owned()))?;
+    let span: Option<Span> = written.parse().ok();
+    let parsed = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
+    let parsed = parsed.ok_or_else(|| wrong("a number and a unit are expected".to_owned()))?;
     Duration::try_from(parsed).map_err(|_| wrong("it is negative".to_owned()))
 }
 
@@ -55,8 +60,13 @@ pub fn positive_duration(written: &str) -> Result<Duration, ConfigError> {
 
 /// Formats a duration as [`duration`] reads it.
 pub fn format_duration(duration: Duration) -> String {
-    SignedDuration::try_from(duration)
-        .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}").replace(' ', ""))
+    let (days, rest) = (duration.as_secs() / DAY, Duration::new(duration.as_secs() % DAY, duration.subsec_nanos()));
+    let written = SignedDuration::try_from(rest).map(|rest| format!("{rest:#}").replace(' ', "")).unwrap_or_default();
+    match (days, rest.is_zero()) {
+        (0, _) => written,
+        (_, true) => format!("{days}d"),
+        (_, false) => format!("{days}d{written}"),
+    }
 }
 
 /// Reads the secret in variable `name`, or in the file that `<name>_FILE` names; the file is read at every call, so
@@ -90,9 +100,18 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_people_write_them() {
-        for (text, millis) in
-            [("20ms", 20), ("5s", 5_000), ("10m", 600_000), ("1h", 3_600_000), ("1m30s", 90_000), ("0ms", 0)]
-        {
+        for (text, millis) in [
+            ("20ms", 20),
+            ("5s", 5_000),
+            ("10m", 600_000),
+            ("1h", 3_600_000),
+            ("1m30s", 90_000),
+            ("0ms", 0),
+            ("7d", 604_800_000),
+            ("1d2h", 93_600_000),
+            ("168h", 604_800_000),
+            ("1d1ms", 86_400_001),
+        ] {
             let read = duration(text).unwrap();
             assert_eq!(read, Duration::from_millis(millis), "{text}");
             assert_eq!(duration(&format_duration(read)).unwrap(), read, "{text} is written back");
@@ -123,9 +142,9 @@ mod tests {
 
     #[test]
     fn a_duration_without_unit_or_below_zero_says_how_to_write_one() {
-        for text in ["5", "", "-5s", "fast"] {
+        for text in ["5", "", "-5s", "-1d", "fast", "1mo", "7D d"] {
             let error = duration(text).unwrap_err().to_string();
-            assert!(error.contains("write 20ms, 5s, 10m or 1h"), "{text}: {error}");
+            assert!(error.contains("write 20ms, 5s, 10m, 1h or 7d"), "{text}: {error}");
         }
     }
 }

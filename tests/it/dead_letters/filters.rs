@@ -63,7 +63,7 @@ async fn letters_are_listed_by_sort_and_every_filter_says_which() {
     for (arguments, output) in [
         (&["--kind", "cdn.prune"] as &[&str], "cdn.purge"),
         (&["--fingerprint", "a"], "is not a fingerprint"),
-        (&["--older-than", "7"], "write 20ms, 5s, 10m or 1h"),
+        (&["--older-than", "7"], "write 20ms, 5s, 10m, 1h or 7d"),
     ] {
         let refused = tool(broker.url(), &prefix, &[&["dead", "list"], arguments].concat());
         assert_eq!(refused.wait(seconds(20)).await, 64, "{arguments:?}");

@@ -41,7 +41,7 @@ pub struct MediaScanOptions {
     pub scan_max_bytes: u64,
 
     /// The age of the engine's virus database from which on it is warned about
-    #[arg(long, env = "GENFLEET_SCANNER_MAX_AGE", value_name = "DURATION", default_value = "168h", value_parser = options::positive_duration)]
+    #[arg(long, env = "GENFLEET_SCANNER_MAX_AGE", value_name = "DURATION", default_value = "7d", value_parser = options::positive_duration)]
     pub scanner_max_age: Duration,
 
     /// What to do with an engine that does not say when it gives up at a limit of its own: hold the jobs, or accept it

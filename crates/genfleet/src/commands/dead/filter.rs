@@ -5,7 +5,7 @@ use std::{str::FromStr, time::Duration};
 use genfleet_core::{
     contract::{COMMON_CODES, KindContract},
     job::Kind,
-    options::{self, ConfigError},
+    options::duration,
     queue::dead_letters::{DeadLetter, DeadLetterQueue, FOREIGN, UNKNOWN as UNKNOWN_REASON, UNROUTED},
     webhook::Deliverer,
 };
@@ -41,11 +41,11 @@ pub(crate) struct Filter {
     pub id: Vec<String>,
 
     /// Only those that failed longer ago than this, e.g. 30m, 12h, 7d
-    #[arg(long, value_parser = age, value_name = "AGE")]
+    #[arg(long, value_parser = duration, value_name = "AGE")]
     pub older_than: Option<Duration>,
 
     /// Only those that failed within this time
-    #[arg(long, value_parser = age, value_name = "AGE")]
+    #[arg(long, value_parser = duration, value_name = "AGE")]
     pub newer_than: Option<Duration>,
 
     /// Messages that matched no queue (RabbitMQ), instead of dead letters
@@ -209,15 +209,6 @@ impl FromStr for Print {
     }
 }
 
-/// Parses a duration, also in days, because dead letters are kept for a long time.
-fn age(written: &str) -> Result<Duration, ConfigError> {
-    let days = written.strip_suffix('d').and_then(|days| days.trim().parse::<u32>().ok());
-    match days {
-        Some(days) => Ok(Duration::from_secs(u64::from(days) * 24 * 3600)),
-        None => options::duration(written),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,9 +226,9 @@ mod tests {
 
     #[test]
     fn ages_can_be_given_in_days() {
-        assert_eq!(age("7d").unwrap(), Duration::from_secs(7 * 24 * 3600));
-        assert_eq!(age("90m").unwrap(), Duration::from_secs(90 * 60));
-        assert!(age("soon").is_err() && age("7").is_err());
+        assert_eq!(duration("7d").unwrap(), Duration::from_secs(7 * 24 * 3600));
+        assert_eq!(duration("90m").unwrap(), Duration::from_secs(90 * 60));
+        assert!(duration("soon").is_err() && duration("7").is_err());
     }
 
     #[test]
