@@ -63,6 +63,7 @@ mod raw;
 mod receiver;
 mod skip;
 mod spans;
+mod tls;
 
 pub use amqp::{Amqp, headers, json_properties};
 pub use broker::Broker;
@@ -82,3 +83,4 @@ pub use raw::{hostile_properties, publish_unreadable, publish_with};
 pub use receiver::{Delivery, Receiver};
 pub use skip::skip;
 pub use spans::{Collector, Span};
+pub use tls::encrypt;

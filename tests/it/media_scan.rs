@@ -4,10 +4,13 @@
 use std::time::Duration;
 
 use genfleet_simulator::FaultRule;
-use harness::{Clamd, Process, eicar, eventually, seconds};
+use harness::{Clamd, Process, eicar, encrypt, eventually, seconds};
 use serde_json::{Value, json};
 
-use self::rig::{MOST_BYTES, Rig, zip};
+use self::{
+    files::Files,
+    rig::{MOST_BYTES, Rig, zip},
+};
 use crate::stack::outcomes;
 
 mod files;
@@ -361,4 +364,22 @@ async fn without_an_engine_the_kind_is_not_worked_and_a_wrong_setting_is_refused
         let (code, told) = check(&arguments).await;
         assert!(code == 64 && told.contains(words), "{arguments:?}: {code} {told}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_of_files_is_trusted_by_the_authority_of_the_ca_file() {
+    if !Clamd::available() {
+        return;
+    }
+    let clamd = Clamd::start().await;
+    let files = Files::start().await;
+    let (port, authority) = encrypt(files.port).await;
+    let link = files.offer("/clean", b"all is well").replace(&format!("http://127.0.0.1:{}", files.port), "");
+    let link = format!("https://127.0.0.1:{port}{link}");
+    let mut trusting = Rig::start(&clamd.address(), &["--genesys-ca-file", authority.to_str().unwrap()]).await;
+    let data = trusting.scan("trusted", &link).await;
+    assert_eq!(data["report"]["result"], "clean", "{data}");
+    let mut rig = Rig::start(&clamd.address(), &[]).await;
+    let data = rig.scan("unknown", &link).await;
+    assert_eq!(data["error"]["cause"], "media_unavailable", "{data}");
 }

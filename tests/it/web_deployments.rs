@@ -7,7 +7,7 @@ use std::{
 };
 
 use genfleet_simulator::{Simulator, SimulatorOptions};
-use harness::{Amqp, Broker, Launch, Prefix, eventually, json_properties, seconds, skip};
+use harness::{Amqp, Broker, Launch, Prefix, encrypt, eventually, json_properties, seconds, skip};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
@@ -73,6 +73,25 @@ async fn a_process_that_dies_in_the_middle_leaves_one_deployment_to_the_next() {
     let data = &by_job["shop"][0]["data"];
     assert_eq!((&data["outcome"], &data["action"]), (&json!("succeeded"), &json!("webdeployment.published")), "{data}");
     assert_eq!((&data["report"]["adopted"], made(&simulator)), (&json!(true), (1, 1)), "{data}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_browsers_read_is_trusted_by_the_authority_of_the_ca_file() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = platform().await;
+    let (port, authority) = encrypt(simulator.base_url().rsplit_once(':').unwrap().1.parse().unwrap()).await;
+    let working = provisioner(broker, &prefix, &simulator)
+        .env("GENESYS_CDN_URL", &format!("https://127.0.0.1:{port}"))
+        .env("GENESYS_CA_FILE", authority.to_str().unwrap())
+        .args(["--edge-timeout", "20s"])
+        .start();
+    working.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    amqp.publish_job(&prefix, KIND, job("shop", &json!({})), json_properties()).await;
+    let data = &outcomes(&mut events, 1, seconds(120)).await["shop"][0]["data"];
+    assert_eq!(data["report"]["edgeVerified"], true, "{data}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

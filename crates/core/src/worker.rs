@@ -41,7 +41,7 @@ pub use self::{
     audit_outcome::readable_payload_sha256,
     blockers::{Blocker, Blockers},
     command::{block_on, main, misspelt_variables, parse},
-    kinds::{ChosenKinds, HandlerRow, JobHandlers, OptionsOfTwo, warn_of_tutorial_kinds},
+    kinds::{ChosenKinds, HandlerRow, JobHandlers, OptionsOfTwo, warnings_of_kinds},
     large_body::offload,
     metric_series::start_metrics,
     options::{DEFAULT_STORE, QueueOptions, WorkerOptions},

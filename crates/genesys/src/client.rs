@@ -3,6 +3,7 @@
 
 use std::{
     fmt,
+    path::PathBuf,
     sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
@@ -63,6 +64,7 @@ pub struct GenesysClient {
 
 pub(crate) struct Shared {
     pub(crate) addresses: Addresses,
+    pub(crate) ca_file: Option<PathBuf>,
     pub(crate) transport: HttpTransport,
     pub(crate) clock: SharedClock,
     pub(crate) tokens: Arc<TokenSource>,
@@ -141,6 +143,7 @@ impl GenesysClient {
         };
         let shared = Shared {
             addresses,
+            ca_file: options.ca_file(),
             transport,
             clock,
             tokens: Arc::new(tokens),

@@ -47,7 +47,8 @@ pub struct GenesysOptions {
     #[arg(value_parser = |given: &str| or_default(given, "basic", client_auth))]
     pub genesys_client_auth: ClientAuth,
 
-    /// A PEM file of further certificate authorities to trust for the API and the token endpoint
+    /// A PEM file of further certificate authorities to trust: for the API, the token endpoint, links to files (media.scan)
+    /// and what browsers read of web deployments
     #[arg(long, env = "GENESYS_CA_FILE", value_name = "FILE", value_parser = text)]
     pub genesys_ca_file: Option<String>,
 
@@ -110,7 +111,7 @@ impl GenesysOptions {
             warnings.extend(plain("GENESYS_BASE_URL", &api, "tokens and all that is sent"));
             warnings.extend(plain("GENESYS_TOKEN_URL", &token, "the client secret"));
             if self.ca_file().is_some() && api.scheme() == "http" && token.scheme() == "http" {
-                warnings.push("GENESYS_CA_FILE has no effect: both addresses begin with http://".to_owned());
+                warnings.push("GENESYS_CA_FILE has no effect on the API: both addresses begin with http://".to_owned());
             }
         }
         warnings

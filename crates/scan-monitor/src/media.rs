@@ -89,7 +89,7 @@ impl JobHandler for MediaScan {
         genesys.declare_holds(&engine::HOLDS);
         let engine = Engine::new(settings);
         services.supervisor.spawn("proof of the engine", engine.clone().watch(genesys.clone(), services.clock.clone()));
-        let fetcher = Fetcher::new(&options, genesys.environment())?;
+        let fetcher = Fetcher::new(&options, genesys)?;
         Ok(Self { engine, fetcher, api: genesys.api_url().clone(), most_bytes: options.scan_max_bytes })
     }
 

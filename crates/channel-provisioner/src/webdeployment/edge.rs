@@ -32,7 +32,7 @@ impl Edge {
         let host =
             address.as_ref().and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
         let allowed: Vec<AddressEntry> = host.iter().map(|host| host.parse()).collect::<Result<_, _>>()?;
-        let client = OutsideClient::new("--genesys-cdn-url", &allowed, None)?;
+        let client = OutsideClient::new("--genesys-cdn-url", &allowed, genesys.authorities())?;
         Ok(Self { client, address, domain: genesys.region().to_owned() })
     }
 

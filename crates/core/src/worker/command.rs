@@ -16,7 +16,7 @@ use clap::{
 use tracing::{info, warn};
 
 use super::{
-    kinds::{ChosenKinds, JobHandlers, warn_of_tutorial_kinds},
+    kinds::{ChosenKinds, JobHandlers, warnings_of_kinds},
     metric_series::start_metrics,
     options::{QueueOptions, WorkerOptions},
     runtime::{EXIT_USAGE, ProcessEnd, Runtime},
@@ -246,8 +246,8 @@ fn start<H: JobHandlers>(
     let genesys = GenesysClient::new(&options.genesys, rights, clock.clone())?;
     let webhooks = Webhooks::new(&options.webhooks)?;
     let calling: Vec<_> = calling.iter().map(|row| row.kind).collect();
-    let tutorial: Vec<String> = warn_of_tutorial_kinds(&options.genesys, &calling).into_iter().collect();
-    for warning in [misspelt, options.queue.warnings()?, options.webhooks.warnings()?, tutorial].concat() {
+    let of_kinds = warnings_of_kinds(&options.genesys, &kinds.worked, &calling);
+    for warning in [misspelt, options.queue.warnings()?, options.webhooks.warnings()?, of_kinds].concat() {
         warn!("{warning}");
     }
     let traces = TraceExport::from_environment(name)?;

@@ -1,7 +1,7 @@
 //! The kinds that one binary can work, and which of them a process works: those that `--kinds` names, or all that its
 //! settings allow.
 
-use std::fmt;
+use std::{env, fmt};
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
@@ -161,14 +161,43 @@ fn other_program(program: &str, other: Kind, known: impl Iterator<Item = Kind>) 
     format!("{program} does not work {other} (--kinds, GENFLEET_KINDS): {remedy}")
 }
 
+/// Warns of kinds among `worked` whose jobs may fail for a reason that shows at the start. Those that call Genesys Cloud are
+/// in `calling`.
+pub fn warnings_of_kinds(genesys: &GenesysOptions, worked: &[Kind], calling: &[Kind]) -> Vec<String> {
+    let variables = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let proxy = variables.into_iter().find(|name| env::var_os(name).is_some_and(|value| !value.is_empty()));
+    let proxy = proxy.and_then(|variable| warn_of_unused_proxy(variable, genesys, worked, calling));
+    warn_of_tutorial_kinds(genesys, calling).into_iter().chain(proxy).collect()
+}
+
 /// Warns of kinds that cannot work with a real organisation, because the public API has none of their operations; `None` if
 /// there are none among `kinds`, or if requests go to another place than the vendor's platform.
-pub fn warn_of_tutorial_kinds(genesys: &GenesysOptions, kinds: &[Kind]) -> Option<String> {
+fn warn_of_tutorial_kinds(genesys: &GenesysOptions, kinds: &[Kind]) -> Option<String> {
     let replaced = kinds.iter().filter_map(|kind| Some(format!("{kind} ({})", kind.replacement()?)));
     let listed: Vec<String> = replaced.filter(|_| genesys.is_of_the_vendor()).collect();
     (!listed.is_empty()).then(|| {
         let listed = listed.join(", ");
         format!("the public API of Genesys Cloud has no operations for these kinds, so that their jobs fail: {listed}")
+    })
+}
+
+/// Warns of kinds that also send requests to hosts other than the API's, which use no proxy, although `variable` names one.
+fn warn_of_unused_proxy(variable: &str, genesys: &GenesysOptions, worked: &[Kind], calling: &[Kind]) -> Option<String> {
+    let asks_others = |kind: &&Kind| match kind {
+        Kind::MediaScan => true,
+        // An address that is none is reported as an error.
+        Kind::WebDeploymentProvision => genesys.addresses().is_ok_and(|addresses| addresses.cdn.is_some()),
+        // It asks another CDN.
+        Kind::CdnPurge => !calling.contains(kind),
+        _ => false,
+    };
+    let kinds: Vec<&str> = worked.iter().filter(asks_others).map(|kind| kind.as_str()).collect();
+    let kinds = kinds.join(", ");
+    (!kinds.is_empty()).then(|| {
+        format!(
+            "{variable} is used for the API of Genesys Cloud only; these kinds also connect to other hosts, directly, so \
+             that firewalls have to permit it: {kinds}"
+        )
     })
 }
 
@@ -207,14 +236,32 @@ mod tests {
         assert!(internal.contains("leave it out"), "{internal}");
     }
 
+    fn genesys(arguments: &[&str]) -> GenesysOptions {
+        let command = GenesysOptions::augment_args(Command::new("test").no_binary_name(true));
+        let command = command.mut_args(|argument| argument.env(clap::builder::Resettable::Reset));
+        GenesysOptions::from_arg_matches(&command.get_matches_from(arguments)).unwrap()
+    }
+
+    #[test]
+    fn kinds_that_ask_other_hosts_are_warned_about_where_a_proxy_is_set() {
+        use Kind::{CdnPurge, MediaScan, VniProvision, WebDeploymentProvision};
+        let kinds = [CdnPurge, MediaScan, VniProvision, WebDeploymentProvision];
+        let named = |arguments: &[&str], worked: &[Kind], calling: &[Kind]| {
+            let warning = warn_of_unused_proxy("HTTPS_PROXY", &genesys(arguments), worked, calling)?;
+            assert!(warning.starts_with("HTTPS_PROXY"), "{warning}");
+            Some(warning.rsplit_once(": ").unwrap().1.to_owned())
+        };
+        assert_eq!(named(&[], &kinds, &kinds).unwrap(), "media.scan, webdeployment.provision");
+        assert_eq!(named(&[], &kinds[..1], &[]).unwrap(), "cdn.purge");
+        assert_eq!(named(&[], &[CdnPurge, VniProvision], &kinds), None);
+        let base = ["--genesys-base-url", "https://api.example"];
+        assert_eq!(named(&base, &[WebDeploymentProvision], &kinds), None, "no edge is known");
+    }
+
     #[test]
     fn a_kind_of_the_tutorials_is_warned_about_where_requests_go_to_the_vendor() {
         let warning = |arguments: &[&str]| {
-            let command = GenesysOptions::augment_args(Command::new("test").no_binary_name(true));
-            let matches = command.mut_args(|argument| argument.env(clap::builder::Resettable::Reset));
-            let matches = matches.get_matches_from(arguments);
-            let options = GenesysOptions::from_arg_matches(&matches).unwrap();
-            warn_of_tutorial_kinds(&options, &[Kind::VniProvision, Kind::WebhookDeliver])
+            warn_of_tutorial_kinds(&genesys(arguments), &[Kind::VniProvision, Kind::WebhookDeliver])
         };
         assert!(warning(&[]).unwrap().ends_with("fail: vni.provision (no kind replaces it)"));
         assert_eq!(warning(&["--genesys-base-url", "http://127.0.0.1:1"]), None);

@@ -1,6 +1,7 @@
 //! The state of the client as others see it: intake, the fleet, `/readyz`, and the operator's tool.
 
 use std::{
+    path::Path,
     sync::{MutexGuard, PoisonError},
     time::Duration,
 };
@@ -83,6 +84,11 @@ impl GenesysClient {
     /// Returns where browsers read web deployments from, if that is known.
     pub fn cdn(&self) -> Option<&Url> {
         self.shared.addresses.cdn.as_ref()
+    }
+
+    /// Returns the setting that names a file of further certificate authorities, and the file, if there is one.
+    pub fn authorities(&self) -> Option<(&'static str, &Path)> {
+        self.shared.ca_file.as_deref().map(|file| ("GENESYS_CA_FILE", file))
     }
 
     /// Returns the API's address.

@@ -26,7 +26,7 @@ use genfleet_core::{
     tell,
     trace::TraceExport,
     webhook::{WebhookOptions, Webhooks},
-    worker::{ChosenKinds, ProcessEnd, Runtime, Signals, WorkerOptions, warn_of_tutorial_kinds},
+    worker::{ChosenKinds, ProcessEnd, Runtime, Signals, WorkerOptions, warnings_of_kinds},
 };
 use tokio::{sync::oneshot, time::Instant};
 use tracing::info;
@@ -172,9 +172,8 @@ async fn batch(options: &Options, kinds: &ChosenKinds, path: &std::path::Path) -
         simulated::client(&options.simulate, &options.genesys, &kinds.worked, &mut handlers, clock.clone()).await?;
     let webhooks = Webhooks::new(&options.webhooks)?;
     let audit_file = format!("{}-audit.jsonl", path.display());
-    let tutorial =
-        warn_of_tutorial_kinds(&options.genesys, &registry::calling(&kinds.worked, &handlers)).into_iter().collect();
-    let warnings = [options.genesys.warnings(), options.webhooks.warnings()?, tutorial].concat();
+    let of_kinds = warnings_of_kinds(&options.genesys, &kinds.worked, &registry::calling(&kinds.worked, &handlers));
+    let warnings = [options.genesys.warnings(), options.webhooks.warnings()?, of_kinds].concat();
     // By default the log of a batch contains errors only, so warnings are printed here.
     let print_warnings = simulator.is_none() && !tracing::enabled!(tracing::Level::WARN);
     for warning in warnings.iter().filter(|_| print_warnings) {

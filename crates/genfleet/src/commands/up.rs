@@ -13,7 +13,7 @@ use genfleet_core::{
     telemetry::LogFormat,
     trace::TraceExport,
     webhook::{WebhookOptions, Webhooks},
-    worker::{DEFAULT_STORE, QueueOptions, Runtime, Signals, WorkerOptions, start_metrics, warn_of_tutorial_kinds},
+    worker::{DEFAULT_STORE, QueueOptions, Runtime, Signals, WorkerOptions, start_metrics, warnings_of_kinds},
 };
 use tracing::{info, warn};
 
@@ -59,10 +59,10 @@ pub(crate) fn run(mut options: Options, misspelt: Vec<String>) -> anyhow::Result
     options.worker.start_logs("info", LogFormat::Json)?;
     install_tls();
     let webhooks = Webhooks::new(&options.webhooks)?;
-    let tutorial = warn_of_tutorial_kinds(&options.genesys, &registry::calling(&kinds.worked, &options.handlers))
-        .filter(|_| !options.simulate.wanted());
-    let tutorial = tutorial.into_iter().collect();
-    for warning in [misspelt, options.queue.warnings()?, options.webhooks.warnings()?, tutorial].concat() {
+    let calling = registry::calling(&kinds.worked, &options.handlers);
+    let mut of_kinds = warnings_of_kinds(&options.genesys, &kinds.worked, &calling);
+    of_kinds.retain(|_| !options.simulate.wanted());
+    for warning in [misspelt, options.queue.warnings()?, options.webhooks.warnings()?, of_kinds].concat() {
         warn!("{warning}");
     }
     let metrics = start_metrics(&kinds.worked)?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use genfleet_core::{
+    genesys::GenesysClient,
     handler::JobContext,
     options::ConfigError,
     outside::{OutsideAnswer, OutsideClient, OutsideError, OutsideRequest},
@@ -50,11 +51,11 @@ pub(crate) enum FetchError {
 }
 
 impl Fetcher {
-    /// Opens links to the hosts that `options` list, for an organisation in `region`.
-    pub(crate) fn new(options: &MediaScanOptions, region: &str) -> Result<Self, ConfigError> {
+    /// Opens links to the hosts that `options` list, for the organisation of `genesys`.
+    pub(crate) fn new(options: &MediaScanOptions, genesys: &GenesysClient) -> Result<Self, ConfigError> {
         Ok(Self {
-            client: OutsideClient::new("--media-allow", &options.media_allow, None)?,
-            hosts: options.hosts(region),
+            client: OutsideClient::new("--media-allow", &options.media_allow, genesys.authorities())?,
+            hosts: options.hosts(genesys.environment()),
         })
     }
 
