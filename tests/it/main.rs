@@ -50,6 +50,7 @@ mod stream_configurator;
 mod traces;
 mod troubles;
 mod two_kinds;
+mod vendors_client;
 mod vni_provisioner;
 mod web_deployments;
 mod webhooks;
