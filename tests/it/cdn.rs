@@ -192,6 +192,50 @@ async fn wrong_credentials_let_jobs_wait_and_readyz_names_the_brake() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cdn_that_fails_or_throttles_lets_jobs_wait_and_the_process_stays_ready() {
+    let broker = Broker::shared().await;
+    for (reason, bad) in [
+        ("cdn_unavailable", refused(500, "InternalError")),
+        ("cdn_throttled", refused(429, "Slow").header("retry-after", "3")),
+    ] {
+        let prefix = Prefix::on(broker);
+        let is_well = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let told = is_well.clone();
+        let stand_in =
+            StandIn::start(
+                move |_| {
+                    if told.load(std::sync::atomic::Ordering::Relaxed) { accepted() } else { bad.clone() }
+                },
+            )
+            .await;
+        // Without sharing, each job has requests of its own, which count.
+        let purger = cloudfront(broker, &prefix, &stand_in)
+            .args(["--batch-linger", "0ms", "--retry-initial", "60s", "--breaker-probe", "1s"])
+            .start();
+        purger.wait_ready(seconds(60)).await;
+        let amqp = Amqp::connect(broker.url()).await;
+        let mut events = amqp.declare_events_queue(&prefix).await;
+        for n in 0..30 {
+            let body = json!({ "id": format!("held-{n}"), "payload": { "paths": [format!("/held/{n}")] } });
+            amqp.publish_job(&prefix, "cdn.purge", body.to_string(), json_properties()).await;
+        }
+        let gate = async || purger.metrics().await.count("genfleet_gate_state", &[("reason", reason)]);
+        eventually(seconds(60), format!("{reason} is told"), async || gate().await == 1).await;
+        eventually(seconds(60), "/readyz names it and is well", async || {
+            let (status, said) = purger.ready().await;
+            if status == 200 && said.to_string().contains(reason) { Ok(()) } else { Err(format!("{status} {said}")) }
+        })
+        .await;
+        is_well.store(true, std::sync::atomic::Ordering::Relaxed);
+        let by_job = outcomes(&mut events, 30, seconds(120)).await;
+        assert_all_succeeded(&by_job);
+        let attempts = by_job.values().map(|events| events[0]["data"]["attempts"].as_u64().unwrap());
+        assert_eq!(attempts.max(), Some(1), "no attempt was lost");
+        eventually(seconds(60), "it is over", async || gate().await == 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_cdn_needs_is_checked_before_anything_starts() {
     let check = async |arguments: &[&str], variables: &[(&str, &str)]| {
         let launch = Process::binary("purger").args(["--check-config", "--queue-url", "sqlite:jobs.db"]);

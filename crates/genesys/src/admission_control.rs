@@ -113,7 +113,7 @@ impl AdmissionControl {
         if self.credentials.reason().is_some() && !self.workers.stands_alone(kind) {
             return closed(ClosedReason::Credentials, None, None);
         }
-        if let Some(hold) = self.workers.of(kind) {
+        if let Some(hold) = self.workers.of(kind).filter(|hold| hold.closes_intake) {
             let probe = self.workers.stands_alone(kind).then_some(hold.next_look);
             return closed(ClosedReason::Worker(hold.reason), Some(hold.next_look), probe);
         }

@@ -26,18 +26,24 @@ const LONGEST_WAIT: u32 = 12;
 /// Closed: requests are sent. Open: one probe at a time is.
 #[derive(Debug)]
 pub(crate) struct CircuitBreaker {
-    window: Duration,
+    outages: OutageDetector,
     first_wait: Duration,
+    open: Option<Open>,
+}
+
+/// Tells an outage from single failures: at least 20 requests of at least 5 jobs in its window, of which 80 % failed.
+#[derive(Debug)]
+pub struct OutageDetector {
+    window: Duration,
     recent: VecDeque<Recent>,
     failed: usize,
     jobs: HashMap<u64, usize>,
-    open: Option<Open>,
 }
 
 #[derive(Debug)]
 struct Recent {
     at: Instant,
-    sign: HealthSign,
+    has_failed: bool,
     jobs: Vec<u64>,
 }
 
@@ -74,8 +80,7 @@ pub(crate) enum BreakerChange {
 impl CircuitBreaker {
     /// Counts failures over `window`; the first probe goes `first_wait` after opening.
     pub(crate) fn new(window: Duration, first_wait: Duration) -> Self {
-        let (recent, jobs) = (VecDeque::new(), HashMap::new());
-        Self { window, first_wait, recent, failed: 0, jobs, open: None }
+        Self { outages: OutageDetector::new(window), first_wait, open: None }
     }
 
     /// Returns when the next probe goes; `None` while the breaker is closed.
@@ -143,34 +148,49 @@ impl CircuitBreaker {
     }
 
     fn close(&mut self) -> BreakerChange {
-        *self = Self::new(self.window, self.first_wait);
+        self.open = None;
         BreakerChange::Closed
     }
 
     fn count(&mut self, sign: HealthSign, jobs: &[JobId], now: Instant) -> BreakerChange {
-        self.forget(now);
-        let jobs: Vec<u64> = jobs.iter().map(fingerprint).collect();
-        for job in &jobs {
-            *self.jobs.entry(*job).or_default() += 1;
-        }
-        self.failed += usize::from(sign == HealthSign::Unhealthy);
-        self.recent.push_back(Recent { at: now, sign, jobs });
-        let down = self.recent.len() >= REQUESTS
-            && self.jobs.len() >= JOBS
-            && self.failed * 100 >= self.recent.len() * FAILED_PERCENT;
-        if !down {
+        if !self.outages.record(sign == HealthSign::Unhealthy, jobs, now) {
             return BreakerChange::None;
         }
         let (next_probe, wait) = (now + self.first_wait, self.first_wait);
         self.open = Some(Open { next_probe, wait, probe: Probe::Waiting });
         BreakerChange::Opened
     }
+}
+
+impl OutageDetector {
+    /// Counts the requests of the last `window`.
+    pub fn new(window: Duration) -> Self {
+        Self { window, recent: VecDeque::new(), failed: 0, jobs: HashMap::new() }
+    }
+
+    /// Counts a request of `jobs` that ended. True if this is an outage; then it begins to count anew.
+    pub fn record(&mut self, has_failed: bool, jobs: &[JobId], now: Instant) -> bool {
+        self.forget(now);
+        let jobs: Vec<u64> = jobs.iter().map(fingerprint).collect();
+        for job in &jobs {
+            *self.jobs.entry(*job).or_default() += 1;
+        }
+        self.failed += usize::from(has_failed);
+        self.recent.push_back(Recent { at: now, has_failed, jobs });
+        let is_outage = self.recent.len() >= REQUESTS
+            && self.jobs.len() >= JOBS
+            && self.failed * 100 >= self.recent.len() * FAILED_PERCENT;
+        if is_outage {
+            *self = Self::new(self.window);
+        }
+        is_outage
+    }
 
     /// Forgets what is older than the window.
     fn forget(&mut self, now: Instant) {
         let old = self.recent.iter().take_while(|recent| now - recent.at > self.window).count();
         for old in self.recent.drain(..old) {
-            self.failed -= usize::from(old.sign == HealthSign::Unhealthy);
+            self.failed -= usize::from(old.has_failed);
             for job in old.jobs {
                 if let Some(count) = self.jobs.get_mut(&job) {
                     *count -= 1;
@@ -246,7 +266,8 @@ mod tests {
         let (now, mut breaker) = (Instant::now(), breaker());
         end(&mut breaker, 19, 5, HealthSign::Unhealthy, now);
         assert!(!end(&mut breaker, 19, 5, HealthSign::Unhealthy, now + 31 * SECOND));
-        assert_eq!((breaker.recent.len(), breaker.failed, breaker.jobs.len()), (19, 19, 5));
+        let OutageDetector { recent, failed, jobs, .. } = &breaker.outages;
+        assert_eq!((recent.len(), *failed, jobs.len()), (19, 19, 5));
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub(crate) struct Shared {
     client_limit: u32,
     /// Of bad credentials, and of what is forbidden.
     probe_intervals: (Duration, Duration),
+    /// Of the circuit breaker: its window, and the wait before its first probe.
+    breaker_times: (Duration, Duration),
     audit: OnceLock<Audit>,
     no_audit: Audit,
 }
@@ -152,6 +154,7 @@ impl GenesysClient {
             rights,
             client_limit: options.client_requests_per_minute,
             probe_intervals: (options.credentials_probe, options.forbidden_probe),
+            breaker_times: (options.breaker_window, options.breaker_probe),
             audit: OnceLock::new(),
             no_audit: Audit::off(),
         };

@@ -48,6 +48,7 @@ pub use self::{
     admission::{ActiveHold, Admission, ClosedReason},
     answer::ApiAnswer,
     budget::{Budget, BudgetUsage, LimitShare},
+    circuit_breaker::OutageDetector,
     client::GenesysClient,
     clock_skew::{ClockReading, clock_is_off, describe_skew},
     credential_check::{ApiCheck, TokenCheckOutcome},

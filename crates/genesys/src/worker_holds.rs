@@ -17,6 +17,10 @@ pub struct WorkerHold {
     pub why: String,
     /// When the worker looks again.
     pub next_look: Instant,
+    /// It ends by itself, as a pause does: the process stays ready.
+    pub is_pause: bool,
+    /// No job starts. A short pause is waited for by jobs that have started.
+    pub closes_intake: bool,
 }
 
 /// The holds of all workers in this process.
@@ -78,7 +82,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_hold_is_of_one_kind_and_lasts_until_its_worker_ends_it() {
-        let hold = |reason, why: &str| WorkerHold { reason, why: why.to_owned(), next_look: Instant::now() };
+        let hold = |reason, why: &str| WorkerHold {
+            reason,
+            why: why.to_owned(),
+            next_look: Instant::now(),
+            is_pause: false,
+            closes_intake: true,
+        };
         let mut holds = WorkerHolds::default();
         holds.declare(&["engine_blind", "engine_gone"]);
         holds.declare(&["engine_gone"]);

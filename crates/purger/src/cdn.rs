@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     cloudfront::{CloudFront, credentials::CredentialChain},
-    gate::ProbeIntervals,
+    gate::{Gate, ProbeIntervals},
     genesys::GenesysCdn,
     hosted::HostedCdn,
     http::CdnHttp,
     options::ChosenCdn,
-    provider::{Brake, Provider, Verdict},
+    provider::{Brake, Provider, THROTTLED, Verdict},
 };
 use crate::{Purger, PurgerOptions, progress::PurgeStatus};
 
@@ -207,12 +207,14 @@ fn judged<P: Provider>(provider: &P, verdict: Verdict) -> Result<String, (String
 fn start_hosted<P: Provider>(provider: P, http: CdnHttp, options: &PurgerOptions, services: &Services) -> Purger {
     let Services { genesys, supervisor, clock } = services;
     genesys.declare_holds(&Brake::ALL.map(Brake::name));
+    genesys.declare_holds(&[THROTTLED]);
     genesys.stand_alone(Kind::CdnPurge);
     let (credentials, forbidden) = genesys.probe_intervals();
-    let intervals = ProbeIntervals { credentials, forbidden };
-    let per_minute = options.cdn.per_minute();
-    let cdn = HostedCdn::new(provider, http, genesys.clone(), clock.clone(), per_minute, intervals);
-    supervisor.spawn("CDN brake", cdn.clone().watch_brake());
+    let (window, unavailable) = genesys.breaker_times();
+    let intervals = ProbeIntervals { credentials, forbidden, unavailable };
+    let gate = Gate::new(options.cdn.per_minute(), intervals, window);
+    let cdn = HostedCdn::new(provider, http, genesys.clone(), clock.clone(), gate);
+    supervisor.spawn("CDN gate", cdn.clone().watch_gate());
     Purger::of(cdn, P::refuses, options.batch_linger, services)
 }
 

@@ -50,7 +50,7 @@ impl GenesysClient {
     }
 
     /// Begins, changes or ends the hold that the worker of `kind` sets itself: its jobs wait in the queue, no attempt
-    /// counts, and the process is not ready.
+    /// counts, and the process is not ready unless the hold is a pause.
     pub fn set_worker_hold(&self, kind: Kind, hold: Option<WorkerHold>) {
         self.shared.admission.control().set_worker_hold(kind, hold);
     }
@@ -64,6 +64,11 @@ impl GenesysClient {
     /// Returns the settings for the waits between two tries of bad credentials, and of what is forbidden.
     pub fn probe_intervals(&self) -> (Duration, Duration) {
         self.shared.probe_intervals
+    }
+
+    /// Returns the settings of the circuit breaker: its window, and the wait before its first probe.
+    pub fn breaker_times(&self) -> (Duration, Duration) {
+        self.shared.breaker_times
     }
 
     /// Counts the changes of admission. Times that an [`Admission`] names pass without a change.
@@ -104,15 +109,20 @@ impl GenesysClient {
         let forbidden = control.permissions.all(Instant::now()).map(|(kind, endpoint)| {
             format!("{kind} is forbidden on {endpoint}; it needs {}", self.shared.rights.needed_by(kind))
         });
-        let workers =
-            control.workers.all().map(|(kind, hold)| format!("{kind} is on hold, {}: {}", hold.reason, hold.why));
+        let workers = control.workers.all().filter(|(_, hold)| !hold.is_pause);
+        let workers = workers.map(|(kind, hold)| format!("{kind} is on hold, {}: {}", hold.reason, hold.why));
         control.audit.clone().into_iter().chain(credentials).chain(forbidden).chain(workers).collect()
     }
 
-    /// Describes what is wrong although the process is ready: an API that does not answer, a clock that is off, and
-    /// what the next job tries again.
+    /// Describes what is wrong although the process is ready: an API that does not answer, a pause that a worker set, a
+    /// clock that is off, and what the next job tries again.
     pub fn warnings(&self) -> Vec<String> {
-        self.failures().into_iter().chain(self.clock_warning()).chain(self.untaken_probes()).collect()
+        let pauses: Vec<String> = {
+            let control = self.shared.admission.control();
+            let pauses = control.workers.all().filter(|(_, hold)| hold.is_pause);
+            pauses.map(|(kind, hold)| format!("{kind} waits, {}: {}", hold.reason, hold.why)).collect()
+        };
+        self.failures().into_iter().chain(pauses).chain(self.clock_warning()).chain(self.untaken_probes()).collect()
     }
 
     /// Describes what failed when it was last tried, and is tried again with the next job, since none waits.

@@ -14,7 +14,9 @@ use url::Url;
 
 use super::{
     Capacity,
-    provider::{Brake, CdnAnswer, CdnRequest, Provider, Verdict, at, encode_path, judge_status, unexpected},
+    provider::{
+        Brake, CdnAnswer, CdnRequest, Provider, UNAVAILABLE_REMEDY, Verdict, at, encode_path, judge_status, unexpected,
+    },
     token::ApiToken,
 };
 use crate::progress::PurgeStatus;
@@ -187,6 +189,7 @@ impl Provider for Cloudflare {
                 "give the API token the permission Zone > Cache Purge for the zone {} and check --cdn-zone",
                 self.zone
             ),
+            Brake::Unavailable => UNAVAILABLE_REMEDY.to_owned(),
         }
     }
 }

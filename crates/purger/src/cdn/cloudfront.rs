@@ -20,7 +20,9 @@ use uuid::Uuid;
 use self::credentials::CredentialChain;
 use super::{
     Capacity,
-    provider::{Brake, CdnAnswer, CdnRequest, Provider, Verdict, at, encode_path, judge_status, unexpected},
+    provider::{
+        Brake, CdnAnswer, CdnRequest, Provider, UNAVAILABLE_REMEDY, Verdict, at, encode_path, judge_status, unexpected,
+    },
 };
 use crate::progress::PurgeStatus;
 
@@ -247,6 +249,7 @@ impl Provider for CloudFront {
                  --cdn-distribution",
                 self.distribution
             ),
+            Brake::Unavailable => UNAVAILABLE_REMEDY.to_owned(),
         }
     }
 }

@@ -13,7 +13,9 @@ use url::Url;
 
 use super::{
     Capacity,
-    provider::{Brake, CdnAnswer, CdnRequest, Provider, Verdict, at, encode_path, judge_status, unexpected},
+    provider::{
+        Brake, CdnAnswer, CdnRequest, Provider, UNAVAILABLE_REMEDY, Verdict, at, encode_path, judge_status, unexpected,
+    },
     token::ApiToken,
 };
 use crate::progress::PurgeStatus;
@@ -119,6 +121,7 @@ impl Provider for Fastly {
                 "give the API token the scope purge_select and the service of these hosts, and check --cdn-hosts"
                     .to_owned()
             }
+            Brake::Unavailable => UNAVAILABLE_REMEDY.to_owned(),
         }
     }
 }

@@ -1,8 +1,9 @@
-//! When a request may be sent to a CDN: its pace, the pauses that it asks for, and the brakes. A state machine over the
-//! time, without I/O.
+//! When a request may be sent to a CDN: its pace, the pauses that it asks for, and the brakes, one of which is the circuit
+//! breaker. A state machine over the time, without I/O.
 
 use std::{collections::VecDeque, time::Duration};
 
+use genfleet_core::{genesys::OutageDetector, job::JobId};
 use tokio::time::Instant;
 
 use super::provider::Brake;
@@ -12,9 +13,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// A pause is at least this long, whatever the CDN asks for.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
 /// A pause up to this is waited for in memory, a longer one in the queue.
-const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG_PAUSE: Duration = Duration::from_secs(30);
 /// While a brake is on, it is tried at least this often.
 const LONGEST_PROBE: Duration = Duration::from_secs(30);
+/// The longest wait between two probes of a CDN that does not answer, as a multiple of the first.
+const LONGEST_WAIT: u32 = 12;
 /// Grace after a probe is due. A job that waits has taken it by then.
 const PROBE_GRACE: Duration = Duration::from_secs(10);
 
@@ -39,6 +42,8 @@ pub(crate) enum GateRefusal {
 pub(crate) struct ProbeIntervals {
     pub(crate) credentials: Duration,
     pub(crate) forbidden: Duration,
+    /// Before the first probe of a CDN that does not answer; it doubles.
+    pub(crate) unavailable: Duration,
 }
 
 #[derive(Debug)]
@@ -49,6 +54,7 @@ pub(crate) struct Gate {
     sent: VecDeque<Instant>,
     pause: Option<(Instant, String)>,
     brake: Option<ActiveBrake>,
+    outages: OutageDetector,
 }
 
 /// A brake that is on.
@@ -58,21 +64,24 @@ pub(crate) struct ActiveBrake {
     pub(crate) why: String,
     /// When one request may try whether it still is.
     pub(crate) next_probe: Instant,
+    wait: Duration,
 }
 
 impl Gate {
-    pub(crate) fn new(per_minute: u32, intervals: ProbeIntervals) -> Self {
+    /// Counts the failures of a CDN over `window`.
+    pub(crate) fn new(per_minute: u32, intervals: ProbeIntervals, window: Duration) -> Self {
         let per_minute = usize::try_from(per_minute).unwrap_or(usize::MAX);
-        Self { per_minute, intervals, sent: VecDeque::new(), pause: None, brake: None }
+        let outages = OutageDetector::new(window);
+        Self { per_minute, intervals, sent: VecDeque::new(), pause: None, brake: None, outages }
     }
 
     /// Says what stands between now and a request; takes nothing.
     pub(crate) fn look(&self, now: Instant) -> GateStep {
-        if let Some(ActiveBrake { brake, why, next_probe }) = self.brake.as_ref().filter(|on| now < on.next_probe) {
+        if let Some(ActiveBrake { brake, why, next_probe, .. }) = self.brake.as_ref().filter(|on| now < on.next_probe) {
             return GateStep::Refused(*next_probe, GateRefusal::Braked(*brake, why.clone()));
         }
         if let Some((until, why)) = self.pause.as_ref().filter(|(until, _)| now < *until) {
-            if *until - now > LONG {
+            if *until - now > LONG_PAUSE {
                 return GateStep::Refused(*until, GateRefusal::Paused(why.clone()));
             }
             return GateStep::WaitUntil(*until);
@@ -100,9 +109,8 @@ impl Gate {
 
     /// Lets the next probe be an interval from now.
     pub(crate) fn put_off_probe(&mut self, now: Instant) {
-        if let Some(brake) = self.brake.as_ref().map(|on| on.brake) {
-            let next_probe = now + self.interval(brake);
-            self.brake.iter_mut().for_each(|on| on.next_probe = next_probe);
+        if let Some(on) = &mut self.brake {
+            on.next_probe = now + on.wait;
         }
     }
 
@@ -114,10 +122,21 @@ impl Gate {
         }
     }
 
+    /// Returns the pause that the CDN asked for: its end, and the reason.
+    pub(crate) fn paused(&self, now: Instant) -> Option<(Instant, &str)> {
+        self.pause.as_ref().filter(|(until, _)| now < *until).map(|(until, why)| (*until, why.as_str()))
+    }
+
+    /// Counts a request of `jobs` that ended. True if so many failed that the CDN is not available.
+    pub(crate) fn record(&mut self, has_failed: bool, jobs: &[JobId], now: Instant) -> bool {
+        self.outages.record(has_failed, jobs, now)
+    }
+
     /// Puts a brake on; returns when it is probed next.
     pub(crate) fn brake(&mut self, now: Instant, brake: Brake, why: &str) -> Instant {
-        let next_probe = now + self.interval(brake);
-        self.brake = Some(ActiveBrake { brake, why: why.to_owned(), next_probe });
+        let wait = self.wait_before_probe(brake);
+        let next_probe = now + wait;
+        self.brake = Some(ActiveBrake { brake, why: why.to_owned(), next_probe, wait });
         next_probe
     }
 
@@ -136,8 +155,13 @@ impl Gate {
         self.brake.as_ref().map(|on| on.next_probe + PROBE_GRACE)
     }
 
-    fn interval(&self, brake: Brake) -> Duration {
+    fn wait_before_probe(&self, brake: Brake) -> Duration {
+        let first = self.intervals.unavailable;
         match brake {
+            Brake::Unavailable => {
+                let last = self.brake.as_ref().filter(|on| on.brake == brake).map(|on| on.wait);
+                last.map_or(first, |last| (last * 2).min(first * LONGEST_WAIT))
+            }
             Brake::Credentials => self.intervals.credentials.min(LONGEST_PROBE),
             Brake::Forbidden => self.intervals.forbidden.min(LONGEST_PROBE),
         }
@@ -149,8 +173,8 @@ mod tests {
     use super::*;
 
     fn gate(per_minute: u32) -> Gate {
-        let intervals = ProbeIntervals { credentials: Duration::from_secs(5), forbidden: MINUTE };
-        Gate::new(per_minute, intervals)
+        let intervals = ProbeIntervals { credentials: seconds(5), forbidden: MINUTE, unavailable: seconds(5) };
+        Gate::new(per_minute, intervals, seconds(30))
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -199,5 +223,25 @@ mod tests {
         let (mut gate, now) = (gate(100), Instant::now());
         assert_eq!(gate.brake(now, Brake::Forbidden, "no"), now + LONGEST_PROBE);
         assert_eq!(gate.trial_due(), Some(now + LONGEST_PROBE + PROBE_GRACE));
+    }
+
+    #[test]
+    fn a_cdn_that_stays_away_is_probed_after_growing_waits() {
+        let (mut gate, mut now) = (gate(100), Instant::now());
+        for wait in [5, 10, 20, 40, 60, 60].map(seconds) {
+            assert_eq!(gate.brake(now, Brake::Unavailable, "down"), now + wait);
+            now += wait;
+            assert_eq!(gate.take(now), GateStep::Send);
+        }
+        assert!(gate.release());
+        assert_eq!(gate.brake(now, Brake::Unavailable, "down"), now + seconds(5), "it begins anew");
+    }
+
+    #[test]
+    fn a_pause_is_told_until_it_ends() {
+        let (mut gate, now) = (gate(100), Instant::now());
+        gate.pause(now, seconds(5), "later");
+        assert_eq!(gate.paused(now), Some((now + seconds(5), "later")));
+        assert_eq!(gate.paused(now + seconds(5)), None);
     }
 }

@@ -25,9 +25,9 @@ use tracing::{info, warn};
 
 use super::{
     Capacity, Cdn, PurgeAccepted, PurgeRefusal, RefusalCause, RequestContext,
-    gate::{Gate, GateRefusal, GateStep, ProbeIntervals},
+    gate::{Gate, GateRefusal, GateStep, LONG_PAUSE},
     http::CdnHttp,
-    provider::{Brake, CdnRequest, Provider, Verdict},
+    provider::{Brake, CdnRequest, Provider, THROTTLED, Verdict},
 };
 use crate::progress::PurgeStatus;
 
@@ -73,35 +73,25 @@ struct Accepted {
 }
 
 impl<P: Provider> HostedCdn<P> {
-    pub(crate) fn new(
-        provider: P,
-        http: CdnHttp,
-        genesys: GenesysClient,
-        clock: SharedClock,
-        per_minute: u32,
-        intervals: ProbeIntervals,
-    ) -> Self {
-        let gate = Mutex::new(Gate::new(per_minute, intervals));
-        let (changes, slots) = (watch::Sender::new(0), Arc::new(Semaphore::new(IN_FLIGHT)));
+    pub(crate) fn new(provider: P, http: CdnHttp, genesys: GenesysClient, clock: SharedClock, gate: Gate) -> Self {
+        let (gate, changes, slots) = (Mutex::new(gate), watch::Sender::new(0), Arc::new(Semaphore::new(IN_FLIGHT)));
         Self { shared: Arc::new(Shared { provider, http, genesys, clock, gate, changes, slots }) }
     }
 
-    /// Tries a brake that no job tries, since none waits. Never ends.
-    pub(crate) async fn watch_brake(self) {
+    /// Tries a brake that no job tries, since none waits, and tells the end of a pause. Never ends.
+    pub(crate) async fn watch_gate(self) {
         let mut changes = self.shared.changes.subscribe();
         loop {
             changes.mark_unchanged();
-            let due = self.gate().trial_due();
-            let wait = async {
-                match due {
-                    Some(due) => tokio::time::sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
+            let (trial, pause_ends) = {
+                let gate = self.gate();
+                (gate.trial_due(), gate.paused(Instant::now()).map(|(until, _)| until))
             };
             tokio::select! {
                 // The sender lives in `self`.
                 _ = changes.changed() => {}
-                () = wait => self.try_brake().await,
+                () = sleep_until(pause_ends) => self.announce(),
+                () = sleep_until(trial) => self.try_brake().await,
             }
         }
     }
@@ -126,14 +116,25 @@ impl<P: Provider> HostedCdn<P> {
 
     /// Tells everybody who waits, and the process, that the gate changed.
     fn announce(&self) {
-        let hold = self.gate().braked().cloned();
-        let hold = hold.map(|on| WorkerHold {
-            reason: on.brake.name(),
-            why: format!("{}; {}", on.why, self.shared.provider.remedy(on.brake)),
-            next_look: on.next_probe,
-        });
-        self.shared.genesys.set_worker_hold(Kind::CdnPurge, hold);
+        self.shared.genesys.set_worker_hold(Kind::CdnPurge, self.hold());
         self.shared.changes.send_modify(|count| *count += 1);
+    }
+
+    fn hold(&self) -> Option<WorkerHold> {
+        let gate = self.gate();
+        if let Some(on) = gate.braked() {
+            return Some(WorkerHold {
+                reason: on.brake.name(),
+                why: self.with_remedy(on.brake, &on.why),
+                next_look: on.next_probe,
+                is_pause: on.brake == Brake::Unavailable,
+                closes_intake: true,
+            });
+        }
+        let now = Instant::now();
+        let (until, why) = gate.paused(now)?;
+        let closes_intake = until - now > LONG_PAUSE;
+        Some(WorkerHold { reason: THROTTLED, why: why.to_owned(), next_look: until, is_pause: true, closes_intake })
     }
 
     fn release(&self) {
@@ -149,13 +150,45 @@ impl<P: Provider> HostedCdn<P> {
         if is_new {
             warn!(cdn = P::NAME, brake = brake.name(), why, "braked: jobs wait in the queue");
         }
-        self.shared.provider.forget_credentials();
+        if brake != Brake::Unavailable {
+            self.shared.provider.forget_credentials();
+        }
         self.announce();
         next_probe
     }
 
-    /// Waits until a request may be sent; takes the right to send it where `takes`.
-    async fn admit(&self, context: &RequestContext, takes: bool) -> Result<(), JobError> {
+    /// Records that a request of `jobs` failed. If the CDN counts as unavailable now, or still does after this probe,
+    /// returns the error of the jobs, which are held.
+    fn record_failure(&self, is_probe: bool, jobs: &[JobId], why: &str) -> Option<(RefusalCause, JobError)> {
+        let is_unavailable = {
+            let mut gate = self.gate();
+            match gate.braked() {
+                Some(on) if on.brake == Brake::Unavailable && !is_probe => {
+                    // It was sent before the others failed.
+                    let message = self.with_remedy(on.brake, &on.why);
+                    return Some((RefusalCause::Other, self.held(on.next_probe, on.brake.code(), message)));
+                }
+                Some(on) => on.brake == Brake::Unavailable,
+                None => gate.record(true, jobs, Instant::now()),
+            }
+        };
+        is_unavailable.then(|| self.braked(Brake::Unavailable, why, None, None))
+    }
+
+    /// Records that the CDN answered a request of `jobs`, whatever it said.
+    fn record_answer(&self, jobs: &[JobId]) {
+        let brake = self.gate().braked().map(|on| on.brake);
+        match brake {
+            Some(Brake::Unavailable) => self.release(),
+            Some(_) => {}
+            None => {
+                self.gate().record(false, jobs, Instant::now());
+            }
+        }
+    }
+
+    /// Waits until a request may be sent; takes the right to send it where `takes`. True if it is a probe.
+    async fn admit(&self, context: &RequestContext, takes: bool) -> Result<bool, JobError> {
         let mut changes = self.shared.changes.subscribe();
         loop {
             if context.stop.is_cancelled() {
@@ -172,7 +205,7 @@ impl<P: Provider> HostedCdn<P> {
                     if is_probe {
                         self.announce();
                     }
-                    return Ok(());
+                    return Ok(is_probe);
                 }
                 GateStep::Refused(until, why) => return Err(self.refusal(until, &why)),
                 GateStep::WaitUntil(until) => tokio::select! {
@@ -228,12 +261,15 @@ impl<P: Provider> HostedCdn<P> {
     async fn send_with_retries(&self, call: &mut Call<'_>) -> Result<Accepted, (RefusalCause, JobError)> {
         let (mut waits, mut retries, began) = (retry::rounds(), 0, Instant::now());
         loop {
-            self.admit(call.context, true).await.map_err(|error| (cause_of(&error), error))?;
+            let is_probe = self.admit(call.context, true).await.map_err(|error| (cause_of(&error), error))?;
             let (code, message, status) = match self.exchange(call).await? {
                 Exchange::Accepted(accepted) => return Ok(accepted),
                 Exchange::Again => continue,
                 Exchange::Failed { code, why, status } => (code, why, status),
             };
+            if let Some(unavailable) = self.record_failure(is_probe, &call.context.jobs, &message) {
+                return Err(unavailable);
+            }
             let error = JobError { status, ..JobError::new(ErrorClass::Transient, code, message) };
             let wait = waits.next().unwrap_or(RETRY_TIME);
             if retries == RETRIES || began.elapsed() + wait > RETRY_TIME {
@@ -269,14 +305,18 @@ impl<P: Provider> HostedCdn<P> {
                 return Ok(Exchange::Failed { code: failure.code, why: failure.why, status: None });
             }
         };
-        let status = Some(answer.status);
-        match provider.judge(&answer) {
+        let (status, verdict) = (Some(answer.status), provider.judge(&answer));
+        if !matches!(verdict, Verdict::Failing { .. }) {
+            self.record_answer(&call.context.jobs);
+        }
+        match verdict {
             Verdict::Purged { status, id } => {
                 self.release();
                 Ok(Exchange::Accepted(Accepted { status, id }))
             }
             Verdict::Throttled { wait, why } => {
                 self.gate().pause(Instant::now(), wait, &why);
+                self.announce();
                 warn!(cdn = P::NAME, seconds = wait.as_secs(), why, "throttled: nothing is purged until then");
                 Ok(Exchange::Again)
             }
@@ -302,6 +342,13 @@ impl<P: Provider> HostedCdn<P> {
         let until = self.brake(brake, why);
         let error = self.held(until, brake.code(), self.with_remedy(brake, why));
         (RefusalCause::Other, JobError { status, request_id, ..error })
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

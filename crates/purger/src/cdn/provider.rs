@@ -38,7 +38,7 @@ pub(crate) enum Verdict {
     Purged { status: PurgeStatus, id: Option<String> },
     /// Later, after this wait: nothing is wrong with the request. Uses up no retry and no attempt.
     Throttled { wait: Duration, why: String },
-    /// Nothing can be purged until an operator removes the cause.
+    /// Nothing can be purged until the cause is removed.
     Braked { brake: Brake, why: String, id: Option<String> },
     /// The CDN refuses the content: one of the paths, or their number.
     Refused { why: String, id: Option<String> },
@@ -46,23 +46,31 @@ pub(crate) enum Verdict {
     Failing { code: &'static str, why: String },
 }
 
-/// The cause that only an operator can remove.
+/// The cause for which nothing can be purged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Brake {
     /// The CDN does not know who asks.
     Credentials,
     /// It knows, and forbids it; or there is no such distribution or zone.
     Forbidden,
+    /// It does not answer, or fails. It ends by itself; only an operator can end the others.
+    Unavailable,
 }
 
+/// The name of the pause that a CDN asks for, which `genfleet_gate_state` shows.
+pub(crate) const THROTTLED: &str = "cdn_throttled";
+/// What to do about a CDN that does not answer.
+pub(crate) const UNAVAILABLE_REMEDY: &str = "see whether it has an outage, and whether it can be reached from here";
+
 impl Brake {
-    pub(crate) const ALL: [Self; 2] = [Self::Credentials, Self::Forbidden];
+    pub(crate) const ALL: [Self; 3] = [Self::Credentials, Self::Forbidden, Self::Unavailable];
 
     /// The name that `/readyz` shows.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Credentials => "cdn_credentials",
             Self::Forbidden => "cdn_forbidden",
+            Self::Unavailable => "cdn_unavailable",
         }
     }
 
@@ -71,6 +79,7 @@ impl Brake {
         match self {
             Self::Credentials => "credentials",
             Self::Forbidden => "forbidden",
+            Self::Unavailable => "api_unavailable",
         }
     }
 }

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::{
     Capacity,
-    provider::{Brake, CdnAnswer, CdnRequest, Provider, Verdict, at, encode_path, judge_status},
+    provider::{Brake, CdnAnswer, CdnRequest, Provider, UNAVAILABLE_REMEDY, Verdict, at, encode_path, judge_status},
 };
 use crate::progress::PurgeStatus;
 
@@ -96,7 +96,10 @@ impl Provider for Varnish {
         }
     }
 
-    fn remedy(&self, _: Brake) -> String {
+    fn remedy(&self, brake: Brake) -> String {
+        if brake == Brake::Unavailable {
+            return UNAVAILABLE_REMEDY.to_owned();
+        }
         "let the ACL of the VCL permit the addresses of the workers, and let it answer PURGE and BAN (docs/CDN.md has an example)"
             .to_owned()
     }

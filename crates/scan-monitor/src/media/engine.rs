@@ -216,9 +216,13 @@ impl Engine {
                     self.tell_of_database(&proof.version, &clock, *max_age, &mut warned);
                     None
                 }
-                Err(Distrust { reason, why }) => {
-                    Some(WorkerHold { reason, why: why.clone(), next_look: Instant::now() + interval })
-                }
+                Err(Distrust { reason, why }) => Some(WorkerHold {
+                    reason,
+                    why: why.clone(),
+                    next_look: Instant::now() + interval,
+                    is_pause: false,
+                    closes_intake: true,
+                }),
             };
             genesys.set_worker_hold(Kind::MediaScan, hold);
             sleep(BETWEEN_PROOFS).await;

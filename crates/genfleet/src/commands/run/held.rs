@@ -80,7 +80,7 @@ impl Account {
         let new = Span { why: why.clone(), since: None, before: Duration::ZERO, reported: None, was_reported: false };
         let span = self.0.entry(reason.clone()).or_insert(new);
         let since = *span.since.get_or_insert(now);
-        let is_a_pause = reason.starts_with("throttled") || reason.starts_with("service_limit");
+        let is_a_pause = ["throttled", "service_limit", "cdn_throttled"].iter().any(|pause| reason.starts_with(pause));
         let is_long = now - since + for_another.unwrap_or_default() >= SHORTEST;
         let is_reported_now = match span.reported {
             None => !is_a_pause || is_long,

@@ -226,8 +226,8 @@ fn client_json((client, processes): (&str, Vec<&MemberStatus>)) -> Value {
 /// A pause and the circuit breaker end by themselves; a hold lasts until somebody removes its cause.
 fn describe_hold(hold: &HoldStatus) -> &'static str {
     match hold.reason.as_str() {
-        "throttled" | "service_limit" => "a pause is in force",
-        "api_unavailable" => "the circuit breaker is open",
+        "throttled" | "service_limit" | "cdn_throttled" => "a pause is in force",
+        "api_unavailable" | "cdn_unavailable" => "the circuit breaker is open",
         _ => "a hold is in force",
     }
 }

@@ -192,7 +192,7 @@ fn holds(name: &str, process: &MemberStatus, paint: Paint) -> String {
 /// Says what happens after the remaining time.
 fn end_of(hold: &HoldStatus, left: Duration) -> String {
     match hold.reason.as_str() {
-        "throttled" | "service_limit" => format!(", for another {}", span(left)),
+        "throttled" | "service_limit" | "cdn_throttled" => format!(", for another {}", span(left)),
         "forbidden" | "api_unavailable" if left.is_zero() => ", tried again with the next job".to_owned(),
         _ => format!(", tried again in {}", span(left)),
     }
