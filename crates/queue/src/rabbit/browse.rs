@@ -240,22 +240,22 @@ impl ReaderChannel {
     }
 }
 
-/// Number of waiting messages in `queue`. The broker also answers 0 if it could not ask the queue in time.
+/// Number of waiting messages in `queue`. It is requested by `basic.get`, which the queue answers after everything that
+/// came before. The answer to a passive declaration may be too low: for a moment after the broker has started, and if the
+/// broker cannot ask the queue in time.
 async fn total(connection: &BrowseConnection, queue: &str) -> Result<u32, QueueError> {
     let channel = connection.channel().await?;
-    let mut total = depth::ready(&channel, queue).await.map_err(queue_error)?;
-    let name = convert::short(queue)?;
-    for _ in 0..CHECKS {
-        if total > 0 {
-            break;
+    let got = channel.basic_get(convert::short(queue)?, BasicGetOptions::default()).await.map_err(queue_error)?;
+    let total = match got {
+        None => 0,
+        Some(first) => {
+            let back = BasicNackOptions { requeue: true, multiple: false };
+            channel.basic_nack(first.delivery.delivery_tag, back).await.map_err(queue_error)?;
+            // A rejection has no answer. Once this count is there, the queue has the message back before any consumer.
+            depth::ready(&channel, queue).await.map_err(queue_error)?;
+            first.message_count + 1
         }
-        // The queue itself answers this request, or nothing does.
-        let got = channel.basic_get(name.clone(), BasicGetOptions::default()).await;
-        let Some(got) = got.map_err(queue_error)? else { break };
-        let back = BasicNackOptions { requeue: true, multiple: false };
-        channel.basic_nack(got.delivery.delivery_tag, back).await.map_err(queue_error)?;
-        total = depth::ready(&channel, queue).await.map_err(queue_error)?;
-    }
+    };
     channel.close(200, "counted".into()).await.map_err(queue_error)?;
     Ok(total)
 }
