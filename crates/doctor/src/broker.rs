@@ -47,10 +47,10 @@ pub(crate) async fn check(options: &DoctorOptions, kinds: &[KindNeeds]) -> Vec<F
                 findings.push(check.failed(error, "run genfleet doctor again"));
             }
         }
-        let largest = examiner.takes(MAX_BODY_BYTES).await;
+        let largest = examiner.test_message(MAX_BODY_BYTES).await;
         findings.push(judge_largest_message(&largest));
         if largest == MessageAcceptance::Yes {
-            findings.push(judge_too_large_message(&examiner.takes(TOO_LARGE).await));
+            findings.push(judge_too_large_message(&examiner.test_message(TOO_LARGE).await));
         }
         examiner.close().await;
     }

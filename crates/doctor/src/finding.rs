@@ -18,7 +18,7 @@ pub enum Level {
     Failed,
 }
 
-/// What one check found about one subject.
+/// The result of one check of one subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
@@ -30,7 +30,7 @@ pub struct Finding {
     pub looked_at: String,
     /// The state of the subject.
     pub found: String,
-    /// What to do; `None` if the level is [`Level::Ok`].
+    /// The remedy; `None` if the level is [`Level::Ok`].
     #[serde(rename = "do", skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }

@@ -40,7 +40,7 @@ struct Management {
     guessed: bool,
 }
 
-/// What the API reports about each subject, or why it does not.
+/// The answers of the API about each subject, or the reasons why they are missing.
 pub(crate) struct BrokerReport {
     nodes: Result<Vec<Node>, String>,
     flags: Result<Vec<FeatureFlag>, String>,

@@ -216,7 +216,7 @@ impl fmt::Display for TooLarge {
 pub struct Health {
     /// Reasons why the process is not ready, each a sentence; empty when all is well. Not all of them stop its intake.
     pub problems: Vec<String>,
-    /// What is wrong although the process is ready, each a sentence.
+    /// Problems of a process that is ready, each as a sentence.
     pub notes: Vec<String>,
     /// The broker takes no publications now (alarm): no job may start that would end in one.
     pub publishing_blocked: bool,

@@ -27,18 +27,18 @@ impl UnsettledCounts {
         self.counts().get(&kind).map(|count| count.held).unwrap_or_default()
     }
 
-    /// One more of `kind` is held.
+    /// Counts one more delivery of `kind`.
     pub(super) fn add(&self, kind: Kind) {
         self.change(kind, |count| count.saturating_add(1));
     }
 
-    /// So many of `kind` are held no more.
+    /// Counts `gone` deliveries of `kind` less.
     pub(super) fn remove(&self, kind: Kind, gone: usize) {
         let gone = u32::try_from(gone).unwrap_or(u32::MAX);
         self.change(kind, |count| count.saturating_sub(gone));
     }
 
-    /// One more of `kind` is held, until the guard is dropped.
+    /// Counts one more delivery of `kind` until the guard is dropped.
     pub(super) fn hold(&self, kind: Kind) -> UnsettledGuard {
         self.add(kind);
         UnsettledGuard { counts: self.clone(), kind }
@@ -58,7 +58,7 @@ impl UnsettledCounts {
     }
 }
 
-/// One delivery is held as long as this lives.
+/// A guard that counts one delivery until it is dropped.
 #[derive(Debug)]
 pub(super) struct UnsettledGuard {
     counts: UnsettledCounts,

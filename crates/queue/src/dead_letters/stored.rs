@@ -50,7 +50,7 @@ pub struct StoredMessage {
     pub position: u64,
     /// The message with its trusted headers: the trace context, and `genfleet-*` headers if a worker set them.
     pub message: Message,
-    /// All its headers, for display.
+    /// All headers of the message, for display.
     pub headers: Map<String, Value>,
     /// The exchange to which it was published; empty on the embedded queue.
     pub exchange: String,

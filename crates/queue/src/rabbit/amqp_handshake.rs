@@ -1,4 +1,4 @@
-//! The identity of a broker, which it sends before anybody logs in: the server properties of `Connection.Start`.
+//! The identity of a broker, which it sends before the login: the server properties of `Connection.Start`.
 
 use lapin::{
     protocol::{AMQPClass, connection::AMQPMethod, parse_class},
@@ -11,7 +11,7 @@ const START: &[u8] = &[0, 10, 0, 10];
 /// The identity of a broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerIdentity {
-    /// The product: `RabbitMQ`, if it is one.
+    /// The product, e.g. `RabbitMQ`.
     pub product: String,
     /// The version, e.g. `3.13.7`.
     pub version: String,

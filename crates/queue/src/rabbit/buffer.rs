@@ -1,5 +1,5 @@
-//! The deliveries of one kind that the worker has not taken yet. A buffer outlives sessions; the session that serves it
-//! fills it.
+//! The deliveries of one kind that the worker has not taken yet. A buffer outlives sessions; each session in turn fills
+//! it.
 
 use std::{
     collections::VecDeque,
@@ -26,11 +26,11 @@ const PROBE: Duration = Duration::from_secs(5);
 /// The state of the session that serves a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConsumeState {
-    /// There is no session.
+    /// No session exists.
     Absent,
-    /// It consumes, or is about to, or has not stopped yet.
+    /// The session consumes, is about to consume, or has not stopped yet.
     Open,
-    /// It does not consume.
+    /// The session does not consume.
     Closed,
 }
 
@@ -49,8 +49,8 @@ pub(super) struct BufferedDelivery {
 }
 
 impl BufferedDelivery {
-    /// The delivery for the worker, if it can be settled and has not been: what comes again because its acknowledgement
-    /// was lost is acknowledged again.
+    /// Returns the delivery for the worker. `None` if it can no longer be settled, or if it was settled before and is
+    /// redelivered because its acknowledgement was lost: then it is acknowledged again.
     pub(super) fn into_fresh(self) -> Option<Delivery> {
         if self.settler.is_stale() {
             return None;
@@ -70,33 +70,33 @@ impl BufferedDelivery {
     }
 }
 
-/// The deliveries of one kind, from whichever session is there.
+/// The deliveries of one kind from the current session.
 #[derive(Debug)]
 pub(super) struct DeliveryBuffer {
     pub(super) kind: Kind,
     pub(super) prefetch: u16,
-    /// The worker's wish to consume; sessions follow.
+    /// True while the worker wants to consume. The session follows it.
     pub(super) wanted: watch::Sender<bool>,
     /// The state of the session.
     pub(super) state: watch::Sender<ConsumeState>,
     probe: mpsc::Sender<Probe>,
-    /// Locked by the session that serves this buffer.
+    /// Locked by the current session.
     pub(super) probes: tokio::sync::Mutex<mpsc::Receiver<Probe>>,
     lanes: Mutex<BufferedLanes>,
     arrived: Notify,
     suspect_arrived: Notify,
-    /// True once a suspect was asked for: until then none is taken from the broker, whose count would rise with the end
-    /// of this process.
+    /// True once the worker has asked for a suspect. Until then none is taken from the broker, because the broker would
+    /// count one more delivery of it if this process ended.
     suspects_wanted: watch::Sender<bool>,
 }
 
-/// Bounded by the prefetch.
+/// The buffered deliveries by lane. The prefetch limits their number.
 #[derive(Debug, Default)]
 struct BufferedLanes {
     jobs: VecDeque<BufferedDelivery>,
     resume: VecDeque<BufferedDelivery>,
     suspects: VecDeque<BufferedDelivery>,
-    /// A started job comes next.
+    /// True if a started job is taken next.
     started_next: bool,
 }
 
@@ -117,7 +117,7 @@ impl DeliveryBuffer {
         }
     }
 
-    /// Adds what the broker handed over.
+    /// Adds a delivery from the broker.
     pub(super) fn put(&self, delivery: BufferedDelivery) {
         let lane = delivery.lane;
         self.lanes().of(lane).push_back(delivery);
@@ -127,7 +127,7 @@ impl DeliveryBuffer {
         }
     }
 
-    /// Takes the next delivery. Loses none when dropped: one is taken in the same step in which it is returned.
+    /// Takes the next delivery. Cancel-safe: it is taken in the same poll in which it is returned.
     pub(super) async fn next(&self) -> Delivery {
         loop {
             if let Some(delivery) = self.lanes().take() {
@@ -156,8 +156,8 @@ impl DeliveryBuffer {
         self.wanted.send_replace(true);
     }
 
-    /// A session sets [`ConsumeState::Open`] before it reads the wish: either it sees this wish, or it is seen here and
-    /// waited for.
+    /// Stops consuming, and returns the deliveries that were not taken. A session sets [`ConsumeState::Open`] before it
+    /// reads `wanted`. So either it reads false there, or this function sees that it is open and waits for it.
     pub(super) async fn pause(&self) -> Vec<Delivery> {
         self.wanted.send_replace(false);
         let _ = self.state.subscribe().wait_for(|state| *state != ConsumeState::Open).await;
@@ -171,11 +171,11 @@ impl DeliveryBuffer {
         }
         let (probe, answer) = oneshot::channel();
         self.probe.try_send(probe).ok()?;
-        // An answer that comes later finds no receiver, is dropped, and so is given back.
+        // An answer that arrives later has no receiver. It is dropped, which requeues the message.
         timeout(PROBE, answer).await.ok()?.ok()?
     }
 
-    /// Drops what a dead session handed over: it comes again by the next one.
+    /// Drops the deliveries of a lost session. The broker delivers them again in the next one.
     pub(super) fn session_over(&self) {
         drop(self.lanes().clear());
         self.state.send_replace(ConsumeState::Absent);
@@ -195,7 +195,7 @@ impl BufferedLanes {
         }
     }
 
-    /// Takes new and started jobs in turns, so that neither hold up the others.
+    /// Takes new and started jobs in turns, so that neither delays the other.
     fn take(&mut self) -> Option<Delivery> {
         let order = if self.started_next { [Lane::Resume, Lane::Jobs] } else { [Lane::Jobs, Lane::Resume] };
         let delivery = order.into_iter().find_map(|lane| first_fresh(self.of(lane)))?;
@@ -209,7 +209,7 @@ impl BufferedLanes {
     }
 }
 
-/// Takes the first delivery that is to be worked.
+/// Takes the first delivery that the worker has to process.
 fn first_fresh(lane: &mut VecDeque<BufferedDelivery>) -> Option<Delivery> {
     std::iter::from_fn(|| lane.pop_front()).find_map(BufferedDelivery::into_fresh)
 }

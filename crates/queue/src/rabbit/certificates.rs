@@ -1,4 +1,4 @@
-//! TLS to the broker: the authorities trusted beside those of the system, and the certificate shown to the broker.
+//! TLS to the broker: certificate authorities that are trusted in addition to the system's, and the client certificate.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,14 +14,14 @@ use rustls_platform_verifier::Verifier;
 
 use super::settings::ClientIdentity;
 
-/// The files with certificates. They are read anew at every connection, because certificates are rotated.
+/// The files with certificates. They are read again for every connection, because certificates are rotated.
 pub(super) struct Certificates {
     authorities: Option<PathBuf>,
     identity: Option<ClientIdentity>,
 }
 
 /// The content of the files.
-pub(super) struct Trust {
+pub(super) struct CertificateContents {
     authorities: Vec<CertificateDer<'static>>,
     identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
 }
@@ -31,20 +31,20 @@ impl Certificates {
         Self { authorities, identity }
     }
 
-    /// Reads all files. The error names the file that is not what it should be.
-    pub(super) fn read(&self) -> Result<Trust, String> {
-        let authorities = self.authorities.as_deref().map(certificates).transpose()?.unwrap_or_default();
+    /// Reads all files. The error names the invalid file.
+    pub(super) fn read(&self) -> Result<CertificateContents, String> {
+        let authorities = self.authorities.as_deref().map(read_certificates).transpose()?.unwrap_or_default();
         let identity = match &self.identity {
-            Some(identity) => Some((certificates(&identity.certificate)?, key(&identity.key)?)),
+            Some(identity) => Some((read_certificates(&identity.certificate)?, read_key(&identity.key)?)),
             None => None,
         };
-        Ok(Trust { authorities, identity })
+        Ok(CertificateContents { authorities, identity })
     }
 }
 
-impl Trust {
-    /// The client's side of a TLS connection: it trusts the system's authorities and the given ones.
-    pub(super) fn client(self) -> Result<ClientConfig, String> {
+impl CertificateContents {
+    /// Creates the TLS client configuration. It trusts the system's authorities and the given ones.
+    pub(super) fn client_config(self) -> Result<ClientConfig, String> {
         let provider = CryptoProvider::get_default()
             .ok_or_else(|| "no TLS provider is installed: main has to install one first".to_owned())?;
         let wrong = |error: rustls::Error| format!("TLS cannot be set up: {error}");
@@ -52,7 +52,8 @@ impl Trust {
         let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
             .with_safe_default_protocol_versions()
             .map_err(wrong)?
-            // It checks certificates on every platform; rustls calls every verifier but its own dangerous.
+            // This verifier checks certificates on every platform; rustls calls every verifier except its own
+            // dangerous.
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         match self.identity {
@@ -62,18 +63,18 @@ impl Trust {
     }
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = bytes(file)?;
+fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read = read_bytes(file)?;
     let found: Vec<_> = CertificateDer::pem_slice_iter(&read).collect::<Result<_, _>>().unwrap_or_default();
     if found.is_empty() { Err(format!("{} is no PEM file with a certificate", file.display())) } else { Ok(found) }
 }
 
-fn key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_slice(&bytes(file)?)
+fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(&read_bytes(file)?)
         .map_err(|_| format!("{} is no PEM file with a private key without a password", file.display()))
 }
 
-fn bytes(file: &Path) -> Result<Vec<u8>, String> {
+fn read_bytes(file: &Path) -> Result<Vec<u8>, String> {
     genfleet_job::text::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))
 }
 

@@ -1,5 +1,5 @@
-//! Connecting to the broker: from URLs to an open AMQP connection, with TLS, time-outs, and a way to end what hangs.
-//! Never shows a password.
+//! Connects to the broker: from URLs to an open AMQP connection, with TLS, time-outs, and a way to end a connection
+//! that hangs. Never shows a password.
 
 use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 
@@ -28,24 +28,24 @@ use crate::{message::QueueError, topology::check_prefix};
 
 /// Time for name resolution, TCP, TLS and the AMQP handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Heartbeat in seconds, if the URL names none: two of them without a sign of life end the connection.
+/// Heartbeat interval in seconds, unless the URL sets one. Two intervals without traffic end the connection.
 const HEARTBEAT: u16 = 15;
 
-/// Longest frame in bytes, whatever the broker would take: lapin keeps 64 frames of memory for a connection, and
-/// without a limit 128 GiB. It is the default of a broker, so a producer's headers may be as long.
+/// Maximum frame size in bytes, even if the broker allows more: lapin reserves memory for 64 frames per connection,
+/// which without a limit is 128 GiB. This is the broker's default, so a producer's headers can be as long.
 const FRAME: FrameSize = 128 * 1024;
-/// Shortest frame limit that a broker accepts (4.1 on).
+/// Smallest maximum frame size that a broker accepts (4.1 and later).
 const SMALLEST_FRAME: FrameSize = 8 * 1024;
-/// Longest frame of the publishing connection: the headers of a message, at most 64 KiB, its properties, and room.
+/// Maximum frame size of the publishing connection: at most 64 KiB of message headers, the other properties, and room.
 const PUBLISHING_FRAME: FrameSize = 72 * 1024;
-/// Longest frame of the connection for broadcasts: short messages without headers.
+/// Maximum frame size of the connection for broadcasts, which are short messages without headers.
 const BROADCAST_FRAME: FrameSize = 8 * 1024;
 /// The role of the connection for broadcasts.
 pub(super) const BROADCAST: &str = "gossip";
 /// The role of the connection that replies to producers.
 pub(super) const REPLIES: &str = "replies";
 
-/// A watchdog of 0 s would end the session at every count.
+/// The error for a watchdog of 0 s, which would end the session at every count.
 const NO_WATCHDOG: &str = "--queue-watchdog: 0 s would end every session at once; write 60s";
 
 /// One address of the broker.
@@ -77,7 +77,7 @@ pub(super) struct BrokerHosts {
 }
 
 impl BrokerHosts {
-    /// Checks all that can be checked without the broker.
+    /// Checks everything that can be checked without the broker.
     pub(super) fn new(settings: &RabbitSettings) -> Result<Self, QueueError> {
         check_prefix(&settings.prefix)?;
         if settings.watchdog.is_zero() {
@@ -92,19 +92,19 @@ impl BrokerHosts {
         Ok(Self { hosts, name: settings.name.clone(), certificates })
     }
 
-    /// The hosts in a random order, over and over.
+    /// Returns the hosts in a random order, repeated without end.
     pub(super) fn rotation(&self) -> impl Iterator<Item = BrokerHost> + Send + use<> {
         let mut hosts = self.hosts.clone();
         fastrand::shuffle(&mut hosts);
         hosts.into_iter().cycle()
     }
 
-    /// The hosts in the order in which they were named.
+    /// The hosts in the order in which they are configured.
     pub(super) fn hosts(&self) -> &[BrokerHost] {
         &self.hosts
     }
 
-    /// Opens a connection to the first of the hosts in a random order.
+    /// Opens a connection to a random host.
     pub(super) async fn connect_any(&self, role: &str) -> Result<OpenConnection, String> {
         match self.rotation().next() {
             Some(host) => self.connect(&host, role).await,
@@ -118,15 +118,15 @@ impl BrokerHosts {
         let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
         let tls = match host.uri.scheme {
             AMQPScheme::AMQP => None,
-            AMQPScheme::AMQPS => Some(TlsConnector::from(Arc::new(self.certificates.read()?.client()?))),
+            AMQPScheme::AMQPS => Some(TlsConnector::from(Arc::new(self.certificates.read()?.client_config()?))),
         };
         let mut uri = host.uri.clone();
         let frame_max = frame_max(role, uri.query.frame_max);
         uri.query.frame_max = Some(frame_max);
         let socket = SocketHandle::default();
         let slot = socket.slot();
-        // lapin applies no time-out of its own, neither to connecting nor to the handshake, and an attempt that is
-        // dropped lives on in its thread: we connect ourselves and keep the socket to end it.
+        // lapin has no time-out for connecting or for the handshake, and an attempt that is dropped continues in its
+        // thread. So the socket is connected here, and kept to end the attempt.
         let connecting = Connection::connector(
             uri,
             Runtime::new(Kit(runtime)),
@@ -146,13 +146,13 @@ impl BrokerHosts {
 }
 
 impl RabbitSettings {
-    /// The hosts, in the order in which they are named.
+    /// The hosts in the order in which they are configured.
     pub fn addresses(&self) -> Result<Vec<BrokerAddress>, QueueError> {
         Ok(BrokerHosts::new(self)?.hosts.iter().map(BrokerHost::address).collect())
     }
 
-    /// Finds what cannot work whatever the broker's state: a wrong URL or prefix, certificates that cannot be read, a
-    /// watchdog of 0 s. Neither connects nor needs a runtime.
+    /// Finds errors that do not depend on the broker: a wrong URL or prefix, unreadable certificates, a watchdog of 0
+    /// s. Does not connect, and needs no runtime.
     pub fn check(&self) -> Result<(), QueueError> {
         BrokerHosts::new(self).map(drop)
     }
@@ -169,7 +169,7 @@ async fn connect(uri: &AMQPUri, tls: Option<&TlsConnector>, slot: &SocketSlot) -
     Ok(Box::new(tls.connect(name, stream).await?.compat()))
 }
 
-/// The frame limit to ask for. A URL that names none, or no limit, gets what fits the role.
+/// Returns the maximum frame size to request. Without one in the URL, or with 0 (no limit), the role decides.
 fn frame_max(role: &str, named: Option<FrameSize>) -> FrameSize {
     match role {
         BROADCAST => BROADCAST_FRAME,
@@ -178,7 +178,7 @@ fn frame_max(role: &str, named: Option<FrameSize>) -> FrameSize {
     }
 }
 
-/// Parses a URL. No error may repeat it: it holds a password.
+/// Parses a URL. Errors must not repeat it, because it contains a password.
 fn host(url: &SecretString) -> Result<BrokerHost, QueueError> {
     let wrong = |why: String| {
         QueueError::Configuration(format!(
@@ -190,12 +190,12 @@ fn host(url: &SecretString) -> Result<BrokerHost, QueueError> {
         return Err(wrong("it does not begin with amqp:// or amqps://".to_owned()));
     }
     let mut uri: AMQPUri = url.expose_secret().parse().map_err(wrong)?;
-    // lapin takes an address in brackets for no host at all, and goes to localhost.
+    // lapin does not recognise an address in brackets, and would connect to localhost.
     if let Some(UrlHost::Ipv6(address)) = parsed.host() {
         uri.authority.host = address.to_string();
     }
     if uri.vhost.is_empty() {
-        // No virtual host has an empty name: who ends a URL with / means the one of that name.
+        // A virtual host cannot have an empty name. A URL that ends with / means the virtual host "/".
         "/".clone_into(&mut uri.vhost);
     }
     uri.query.heartbeat.get_or_insert(HEARTBEAT);

@@ -1,4 +1,4 @@
-//! The consuming connection: serves every kind that is consumed, and watches what belongs to none.
+//! The consuming connection: consumes every configured kind, and counts the queues that belong to no kind.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,13 +14,13 @@ use super::{
     flow::KindFlows,
     kind_consumer::KindConsumer,
     link::{ConnectionRole, Link, SessionError, SessionWork},
-    lock::{self, Lock},
+    lock::{self, KindLock},
     shared::Shared,
     topology_check, unknown_kinds,
 };
 
-/// Time for settlements before the connection is closed. A quorum queue works on at most 32 settlements of a channel;
-/// further ones wait in the channel, and are lost with it.
+/// Time for settlements before the connection is closed. A quorum queue processes at most 32 settlements of a channel
+/// at a time; the others wait in the channel, and are lost with it.
 const SETTLING: Duration = Duration::from_millis(250);
 
 /// The work of the consuming connection.
@@ -34,7 +34,7 @@ impl ConsumerConnection {
         Self { shared: shared.clone(), buffers: shared.buffers.subscribe() }
     }
 
-    /// Serves all kinds, also those that come while it runs, until the first fault of any.
+    /// Serves all kinds, including those that are added while it runs, until one of them fails.
     async fn serve(&mut self, link: &Arc<Link>, tasks: &mut JoinSet<SessionError>) -> SessionError {
         let mut served = 0;
         let closing = self.shared.closing.clone();
@@ -60,7 +60,7 @@ impl ConsumerConnection {
     }
 }
 
-/// Serves one kind until the session is lost; an exclusive one, once this process holds its lock.
+/// Serves one kind until the session is lost. An exclusive kind waits until this process holds its lock.
 async fn serve_kind(shared: Arc<Shared>, buffer: Arc<DeliveryBuffer>, link: Arc<Link>) -> SessionError {
     let lock = if buffer.kind.is_exclusive() {
         match lock::acquire(&shared, &link, buffer.kind).await {
@@ -71,7 +71,7 @@ async fn serve_kind(shared: Arc<Shared>, buffer: Arc<DeliveryBuffer>, link: Arc<
         None
     };
     let flows = Arc::new(KindFlows::new(&shared.unsettled, buffer.kind));
-    let consumer = KindConsumer::new(&shared, &buffer, &link, &flows, lock.as_ref().map(Lock::lease));
+    let consumer = KindConsumer::new(&shared, &buffer, &link, &flows, lock.as_ref().map(KindLock::lease));
     let lock_lost = async {
         match &lock {
             Some(lock) => lock.renew_until_lost().await,

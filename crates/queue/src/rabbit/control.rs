@@ -1,7 +1,7 @@
-//! The control channel: what processes broadcast to each other over the exchange `<prefix>.control` (SPEC 6.4), small
-//! messages that may be lost. On a connection of its own: it publishes, so that on the consuming one an alarm of the
-//! broker would stop acknowledgements with it; and a fault of any channel ends its whole session. The connection is
-//! made once the work has its own.
+//! The control channel: processes broadcast small messages to each other over the exchange `<prefix>.control` (SPEC
+//! 6.4). These messages may be lost. The channel has its own connection, because it publishes: on the consuming
+//! connection, an alarm of the broker would also stop acknowledgements, and a failed channel would end the session. The
+//! connection is opened after those for jobs.
 
 use std::{fmt, time::Duration};
 
@@ -24,41 +24,41 @@ use super::{
 };
 use crate::{message::QueueError, topology};
 
-/// Interval of checking whether the work is connected.
+/// Interval of checking whether the connections for jobs are open.
 const CHECK_EVERY: Duration = Duration::from_millis(100);
 /// Maximum wait for one step of the broker.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Maximum wait until the broker has taken a question.
+/// Maximum wait until the broker has accepted a request.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Maximum wait for the broker when the connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
-/// Messages that wait to be read, at most; the oldest are dropped.
+/// Maximum number of unread messages; the oldest are dropped.
 const MAX_MESSAGES: i32 = 2_000;
-/// Bytes of the messages that wait to be read, at most.
+/// Maximum number of bytes of the unread messages.
 const MAX_BYTES: i32 = 4 * 1024 * 1024;
-/// Age in milliseconds at which a message is dropped unread.
+/// Age in milliseconds at which an unread message is dropped.
 const STALE_MILLIS: i32 = 5_000;
 
 const SLOW: &str = "the broker did not answer in time";
 
-/// A channel for broadcasts, until it is lost.
+/// A channel for broadcasts.
 pub struct ControlChannel {
     channel: Channel,
     consumer: Consumer,
     exchange: String,
-    /// Its connection, if that is its own.
+    /// The connection, if it belongs to this channel only.
     own: Option<OpenConnection>,
 }
 
 impl RabbitQueue {
-    /// Waits until the work is connected.
+    /// Waits until the connections for jobs are open.
     pub async fn connected(&self) {
         while !self.shared.health.is_up(ConnectionRole::Publish) {
             sleep(CHECK_EVERY).await;
         }
     }
 
-    /// Opens a channel that receives what is published with one of `keys`. Waits until the work is connected.
+    /// Opens a channel that receives all messages with one of `keys`. Waits until the connections for jobs are open.
     pub async fn control_channel(&self, keys: &[String]) -> Result<ControlChannel, SessionError> {
         self.connected().await;
         let own = self.shared.broker.connect_any(BROADCAST).await?;
@@ -70,8 +70,8 @@ impl RabbitQueue {
 }
 
 impl RabbitInspector {
-    /// Opens a channel that receives what is published with one of `keys`, on a connection of its own: one that has
-    /// published is not answered any more while the broker has an alarm.
+    /// Opens a channel that receives all messages with one of `keys`, on its own connection: while the broker has an
+    /// alarm, it does not answer on a connection that has published.
     pub async fn control_channel(&self, keys: &[String]) -> Result<ControlChannel, QueueError> {
         let own = self.connect_again(BROADCAST).await?;
         let slow = |_| QueueError::Broker(SLOW.to_owned());
@@ -102,7 +102,7 @@ impl ControlChannel {
         Ok(Self { channel, consumer, exchange, own: None })
     }
 
-    /// Publishes `body` to those who receive `key`. Does nothing while the broker takes no publications.
+    /// Publishes `body` with `key`. Does nothing while the broker blocks publications.
     pub async fn publish(&self, key: &str, body: String) -> Result<(), SessionError> {
         if self.is_blocked() {
             return Ok(());
@@ -118,13 +118,14 @@ impl ControlChannel {
         }
     }
 
-    /// Returns true while the broker takes no publications (alarm). It says so only after the first one.
+    /// Returns true while the broker blocks publications (alarm). The broker reports this only after the first
+    /// publication.
     pub fn is_blocked(&self) -> bool {
         self.own.as_ref().is_some_and(|own| own.connection.status().blocked())
     }
 
-    /// Publishes a question to those who receive `key`, on a channel of an inspector. Returns true once the broker has
-    /// taken it, and false if it does not within 3 s, or has an alarm.
+    /// Publishes a request with `key`, on a channel of an inspector. Returns true when the broker has accepted it, and
+    /// false if it does not within 3 s or has an alarm.
     pub async fn ask(&self, key: &str, body: String) -> Result<bool, SessionError> {
         if self.is_blocked() {
             return Ok(false);
@@ -158,12 +159,12 @@ impl ControlChannel {
         }
     }
 
-    /// Returns true once the channel is lost. To be called every second or so: some ends of a connection make no event.
+    /// Returns true if the channel is lost. Call it about every second: not every loss of a connection causes an event.
     pub fn is_lost(&self) -> bool {
         self.own.as_ref().is_some_and(|own| !own.is_up()) || !self.channel.status().connected()
     }
 
-    /// Closes its connection; dropping it cuts it.
+    /// Closes the connection. Dropping it closes only the socket.
     pub async fn close(self) {
         if let Some(own) = self.own {
             own.close(CLOSE_TIMEOUT).await;
@@ -171,7 +172,7 @@ impl ControlChannel {
     }
 }
 
-/// The limits of the queue: what is not read in time is dropped.
+/// Returns the limits of the queue. Messages that are not read in time are dropped.
 fn limits() -> FieldTable {
     let mut limits = FieldTable::default();
     limits.insert("x-max-length".into(), AMQPValue::LongInt(MAX_MESSAGES));

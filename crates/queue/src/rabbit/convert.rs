@@ -1,4 +1,4 @@
-//! Conversion between the messages of AMQP and ours.
+//! Conversion between AMQP messages and [`Message`].
 
 use std::collections::BTreeMap;
 
@@ -14,22 +14,23 @@ use genfleet_job::{
     message::{HeaderValue, Headers, MAX_HEADER_BYTES, Message, header_bytes},
 };
 
-/// The delivery mode of messages that survive a restart of the broker.
+/// The delivery mode of persistent messages.
 const PERSISTENT: u8 = 2;
 
-/// Converts a delivery; the second value is the number of its earlier returns.
-pub(super) fn received(prefix: &str, delivery: lapin::message::Delivery) -> (Message, u32) {
+/// Converts a delivery. The second value is how often it was returned to the queue before.
+pub(super) fn from_delivery(prefix: &str, delivery: lapin::message::Delivery) -> (Message, u32) {
     let table = delivery.properties.headers().as_ref();
     let delivery_count = table.map_or(0, |table| headers::delivery_count(table, delivery.redelivered));
     let ours = topology::is_ours(prefix, delivery.exchange.as_str());
-    (taken(delivery, ours), delivery_count)
+    (with_trusted_headers(delivery, ours), delivery_count)
 }
 
-/// Converts a delivery, with the headers that are believed: those that we set if they can be `ours` only.
-pub(super) fn taken(delivery: lapin::message::Delivery, ours: bool) -> Message {
+/// Converts a delivery with its trusted headers. The headers of workers are trusted if only a worker can have published
+/// the message (`is_ours`).
+pub(super) fn with_trusted_headers(delivery: lapin::message::Delivery, ours: bool) -> Message {
     let properties = &delivery.properties;
-    let mut headers = properties.headers().as_ref().map(|table| headers::counting(table, ours)).unwrap_or_default();
-    // The broker takes no publication whose `user_id` is not its connection's user. On ours it is nobody's.
+    let mut headers = properties.headers().as_ref().map(|table| headers::trusted(table, ours)).unwrap_or_default();
+    // The broker accepts only publications whose `user_id` is the user of their connection. Workers do not set it.
     if let Some(user) = properties.user_id().as_ref().filter(|_| !ours) {
         headers.insert(PRODUCER.to_owned(), user.as_str().into());
     }
@@ -48,8 +49,8 @@ fn text(short: Option<&ShortString>) -> Option<String> {
     short.map(|short| short.as_str().to_owned())
 }
 
-/// Makes the properties of a publication. Headers beyond the frame limit would close the connection again and again:
-/// they are refused here.
+/// Creates the properties of a publication. Refuses headers above the limit: a frame that is too large would close the
+/// connection at every attempt.
 pub(super) fn properties(message: &Message) -> Result<BasicProperties, QueueError> {
     let bytes = header_bytes(&message.headers);
     if bytes > MAX_HEADER_BYTES {
@@ -77,7 +78,7 @@ pub(super) fn properties(message: &Message) -> Result<BasicProperties, QueueErro
     Ok(properties)
 }
 
-/// Makes a short string; lapin panics on one that is too long, unless asked this way.
+/// Creates a short string. lapin's other constructor panics if the text is too long.
 pub(super) fn short(text: &str) -> Result<ShortString, QueueError> {
     ShortString::try_new(text).map_err(|error| QueueError::Broker(error.to_string()))
 }
@@ -112,10 +113,10 @@ mod tests {
     #[test]
     fn our_headers_count_only_from_where_producers_cannot_write() {
         let headers = [("genfleet-attempts", AMQPValue::LongInt(2)), ("traceparent", long(TRACEPARENT))];
-        let (forged, _) = received("g", delivery("g.jobs", false, &headers));
+        let (forged, _) = from_delivery("g", delivery("g.jobs", false, &headers));
         assert_eq!(forged.headers, Headers::from([("traceparent".to_owned(), TRACEPARENT.into())]));
         for exchange in ["g.work", "g.delay.03"] {
-            let (ours, _) = received("g", delivery(exchange, false, &headers));
+            let (ours, _) = from_delivery("g", delivery(exchange, false, &headers));
             assert_eq!(ours.headers.get("genfleet-attempts"), Some(&HeaderValue::Number(2)), "{exchange}");
             assert_eq!(ours.headers.len(), 2);
         }
@@ -131,7 +132,7 @@ mod tests {
         ];
         let mut delivery = delivery("g.work", false, &theirs);
         delivery.properties = delivery.properties.with_expiration("5".into()).with_priority(3).with_user_id("u".into());
-        let (message, delivery_count) = received("g", delivery);
+        let (message, delivery_count) = from_delivery("g", delivery);
         assert_eq!(message, Message { body: b"{}".as_slice().into(), ..Message::default() });
         assert_eq!(delivery_count, 0);
     }
@@ -144,7 +145,7 @@ mod tests {
             if let Some(user) = user {
                 delivery.properties = delivery.properties.with_user_id(user.into());
             }
-            received("g", delivery).0.headers.get("genfleet-producer").cloned()
+            from_delivery("g", delivery).0.headers.get("genfleet-producer").cloned()
         };
         assert_eq!(by("g.jobs", Some("crm")), Some("crm".into()));
         assert_eq!(by("g.jobs", None), None, "a header says nothing there");
@@ -157,10 +158,10 @@ mod tests {
     #[test]
     fn returns_are_counted_by_the_broker_alone() {
         let count = [("x-delivery-count", AMQPValue::LongLongInt(4))];
-        assert_eq!(received("g", delivery("g.jobs", true, &count)).1, 4);
-        assert_eq!(received("g", delivery("g.jobs", false, &count)).1, 0, "copied from a shelf");
-        assert_eq!(received("g", delivery("g.jobs", true, &[])).1, 0);
-        assert_eq!(received("g", delivery("g.jobs", true, &[("x-delivery-count", AMQPValue::LongInt(-1))])).1, 0);
+        assert_eq!(from_delivery("g", delivery("g.jobs", true, &count)).1, 4);
+        assert_eq!(from_delivery("g", delivery("g.jobs", false, &count)).1, 0, "copied from a shelf");
+        assert_eq!(from_delivery("g", delivery("g.jobs", true, &[])).1, 0);
+        assert_eq!(from_delivery("g", delivery("g.jobs", true, &[("x-delivery-count", AMQPValue::LongInt(-1))])).1, 0);
     }
 
     #[test]
@@ -182,7 +183,7 @@ mod tests {
         assert_eq!(*properties.delivery_mode(), Some(2));
         let mut delivery = delivery("g.work", false, &[]);
         delivery.properties = properties;
-        assert_eq!(received("g", delivery).0, message);
+        assert_eq!(from_delivery("g", delivery).0, message);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Counts of what waits in the queues of a kind, for the metrics, and the watchdog: messages that wait although they
-//! could be delivered end the session (SPEC 5.10).
+//! Counts the messages in the queues of a kind, for the metrics and the watchdog: if messages wait although they could
+//! be delivered, the session ends (SPEC 5.10).
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,14 +19,14 @@ use genfleet_job::{Kind, message::Lane, metric};
 
 /// Interval of the counts.
 const EVERY: Duration = Duration::from_secs(10);
-/// Counts within the time of the watchdog, at least.
+/// Minimum number of counts within the time of the watchdog.
 const COUNTS: u32 = 4;
 
-fn every(shared: &Shared) -> Duration {
+fn count_interval(shared: &Shared) -> Duration {
     EVERY.min(shared.watchdog / COUNTS).max(Duration::from_millis(100))
 }
 
-/// Counts until the session ends, or ends it where messages wait in vain.
+/// Counts until the session ends. Ends it if messages wait without being delivered.
 pub(super) async fn count(
     shared: Arc<Shared>,
     buffer: Arc<DeliveryBuffer>,
@@ -37,13 +37,13 @@ pub(super) async fn count(
         Ok(channel) => channel,
         Err(lost) => return lost,
     };
-    let mut due = interval(every(&shared));
+    let mut due = interval(count_interval(&shared));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let _gauges = KindGauges(buffer.kind);
     let mut watched = [(Lane::Jobs, Stall::default()), (Lane::Resume, Stall::default())];
     loop {
         due.tick().await;
-        let waiting = match all(&shared, &buffer, &channel).await {
+        let waiting = match count_kind(&shared, &buffer, &channel).await {
             Ok(waiting) => waiting,
             Err(lost) => return lost,
         };
@@ -52,7 +52,7 @@ pub(super) async fn count(
             let flow = flows.of(*lane);
             let ready = if *lane == Lane::Jobs { waiting.jobs } else { waiting.resume };
             let in_vain = open && ready > 0 && flow.unsettled() < usize::from(buffer.prefetch);
-            if stall.lasts(in_vain, flow.delivered(), Instant::now()) >= shared.watchdog {
+            if stall.update(in_vain, flow.delivered(), Instant::now()) >= shared.watchdog {
                 let (kind, patience) = (buffer.kind, shared.watchdog);
                 return format!("{ready} messages wait in {lane}.{kind} and none was delivered for {patience:?}");
             }
@@ -60,94 +60,94 @@ pub(super) async fn count(
     }
 }
 
-struct Waiting {
+struct WaitingJobs {
     jobs: u32,
     resume: u32,
 }
 
-async fn all(shared: &Shared, buffer: &DeliveryBuffer, channel: &Channel) -> Result<Waiting, SessionError> {
+async fn count_kind(shared: &Shared, buffer: &DeliveryBuffer, channel: &Channel) -> Result<WaitingJobs, SessionError> {
     let lane = |lane| lane_queue(&shared.prefix, lane, buffer.kind);
     let kind = buffer.kind.as_str();
-    let jobs = one(channel, (kind, "jobs"), &lane(Lane::Jobs)).await?;
-    let resume = one(channel, (kind, "resume"), &lane(Lane::Resume)).await?;
-    one(channel, (kind, "suspect"), &lane(Lane::Suspect)).await?;
-    one(channel, (kind, "dead"), &dead_queue(&shared.prefix, buffer.kind)).await?;
+    let jobs = count_queue(channel, (kind, "jobs"), &lane(Lane::Jobs)).await?;
+    let resume = count_queue(channel, (kind, "resume"), &lane(Lane::Resume)).await?;
+    count_queue(channel, (kind, "suspect"), &lane(Lane::Suspect)).await?;
+    count_queue(channel, (kind, "dead"), &dead_queue(&shared.prefix, buffer.kind)).await?;
     shared.settlements.publisher.delays.count_due(Instant::now());
-    Ok(Waiting { jobs, resume })
+    Ok(WaitingJobs { jobs, resume })
 }
 
-/// Labels of [`metric::QUEUE_MESSAGES`]: kind and queue.
+/// The labels of [`metric::QUEUE_MESSAGES`]: kind and queue.
 type Labels = (&'static str, &'static str);
 
-async fn one(channel: &Channel, labels: Labels, queue: &str) -> Result<u32, SessionError> {
+async fn count_queue(channel: &Channel, labels: Labels, queue: &str) -> Result<u32, SessionError> {
     let ready = depth::ready(channel, queue).await.map_err(|error| format!("counting {queue}: {}", describe(error)))?;
-    gauge(labels, ready.into());
+    set_gauge(labels, ready.into());
     Ok(ready)
 }
 
-fn gauge((kind, queue): Labels, messages: f64) {
+fn set_gauge((kind, queue): Labels, messages: f64) {
     metrics::gauge!(metric::QUEUE_MESSAGES, "kind" => kind, "queue" => queue).set(messages);
 }
 
-/// Clears the gauges when dropped: another process may count now.
+/// Clears the gauges when dropped, because another process may count now.
 struct KindGauges(Kind);
 
 impl Drop for KindGauges {
     fn drop(&mut self) {
         let of_kind = ["jobs", "resume", "suspect", "dead"].map(|queue| (self.0.as_str(), queue));
         for labels in of_kind {
-            gauge(labels, f64::NAN);
+            set_gauge(labels, f64::NAN);
         }
     }
 }
 
-/// Counts what is of no kind until the session ends: unrouted and delayed messages.
+/// Counts the queues that belong to no kind until the session ends: unrouted and delayed messages.
 pub(super) async fn count_others(shared: Arc<Shared>, link: Arc<Link>) -> SessionError {
     let channel = match link.channel(0).await {
         Ok(channel) => channel,
         Err(lost) => return lost,
     };
-    let mut due = interval(every(&shared));
+    let mut due = interval(count_interval(&shared));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let _gauges = OtherGauges;
     loop {
         due.tick().await;
-        if let Err(lost) = others(&shared.prefix, &channel).await {
+        if let Err(lost) = count_unassigned(&shared.prefix, &channel).await {
             return lost;
         }
     }
 }
 
-async fn others(prefix: &str, channel: &Channel) -> Result<(), SessionError> {
-    one(channel, UNROUTED, &unrouted(prefix)).await?;
+async fn count_unassigned(prefix: &str, channel: &Channel) -> Result<(), SessionError> {
+    count_queue(channel, UNROUTED, &unrouted(prefix)).await?;
     for (step, queue) in DELAY_STEPS.into_iter().zip(delay_queues(prefix)) {
         let ready =
             depth::ready(channel, &queue).await.map_err(|error| format!("counting {queue}: {}", describe(error)))?;
-        gauge_delayed(step, ready.into());
+        set_delayed_gauge(step, ready.into());
     }
     Ok(())
 }
 
-/// The labels of unrouted messages, which are of no kind.
+/// The labels of unrouted messages, which have no kind.
 const UNROUTED: Labels = ("", "unrouted");
 
-fn gauge_delayed(step: &'static str, messages: f64) {
+fn set_delayed_gauge(step: &'static str, messages: f64) {
     metrics::gauge!(metric::DELAYED_MESSAGES, "queue" => step).set(messages);
 }
 
-/// As [`KindGauges`].
+/// Clears the gauges of the queues that belong to no kind; see [`KindGauges`].
 struct OtherGauges;
 
 impl Drop for OtherGauges {
     fn drop(&mut self) {
-        gauge(UNROUTED, f64::NAN);
+        set_gauge(UNROUTED, f64::NAN);
         for step in DELAY_STEPS {
-            gauge_delayed(step, f64::NAN);
+            set_delayed_gauge(step, f64::NAN);
         }
     }
 }
 
-/// Time for which messages waited in vain, at every count.
+/// The time for which messages have been waiting without a delivery.
 #[derive(Debug, Default)]
 struct Stall {
     since: Option<Instant>,
@@ -155,7 +155,7 @@ struct Stall {
 }
 
 impl Stall {
-    fn lasts(&mut self, in_vain: bool, delivered: u64, now: Instant) -> Duration {
+    fn update(&mut self, in_vain: bool, delivered: u64, now: Instant) -> Duration {
         if !in_vain || delivered != self.delivered {
             self.since = None;
             self.delivered = delivered;
@@ -176,9 +176,9 @@ mod tests {
         let begin = Instant::now();
         let after = |seconds| begin + Duration::from_secs(seconds);
         let mut stall = Stall::default();
-        assert_eq!(stall.lasts(true, 0, after(0)), Duration::ZERO);
-        assert_eq!(stall.lasts(true, 0, after(50)), Duration::from_secs(50));
-        assert_eq!(stall.lasts(true, 0, after(60)), Duration::from_secs(60));
+        assert_eq!(stall.update(true, 0, after(0)), Duration::ZERO);
+        assert_eq!(stall.update(true, 0, after(50)), Duration::from_secs(50));
+        assert_eq!(stall.update(true, 0, after(60)), Duration::from_secs(60));
     }
 
     #[test]
@@ -186,10 +186,10 @@ mod tests {
         let begin = Instant::now();
         let after = |seconds| begin + Duration::from_secs(seconds);
         let mut stall = Stall::default();
-        stall.lasts(true, 0, after(0));
-        assert_eq!(stall.lasts(true, 1, after(50)), Duration::ZERO, "one was delivered");
-        assert_eq!(stall.lasts(true, 1, after(70)), Duration::from_secs(20));
-        assert_eq!(stall.lasts(false, 1, after(80)), Duration::ZERO, "nothing waits, or all places are taken");
-        assert_eq!(stall.lasts(true, 1, after(90)), Duration::ZERO);
+        stall.update(true, 0, after(0));
+        assert_eq!(stall.update(true, 1, after(50)), Duration::ZERO, "one was delivered");
+        assert_eq!(stall.update(true, 1, after(70)), Duration::from_secs(20));
+        assert_eq!(stall.update(false, 1, after(80)), Duration::ZERO, "nothing waits, or all places are taken");
+        assert_eq!(stall.update(true, 1, after(90)), Duration::ZERO);
     }
 }

@@ -1,5 +1,5 @@
-//! Dead letters on `RabbitMQ`. They are read over an inspector's connection, and published over the connection that
-//! workers use for publishing, which waits for confirms.
+//! Dead letters on `RabbitMQ`. They are read over an inspector's connection, and published like a worker's messages,
+//! with publisher confirms.
 
 use std::{
     fmt,
@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     browse::{BrowsedDelivery, QueueReader},
-    headers,
+    convert, headers,
     inspect::RabbitInspector,
     origin,
     queue::RabbitQueue,
@@ -32,7 +32,7 @@ pub(crate) struct RabbitDeadLetters {
 }
 
 impl RabbitDeadLetters {
-    /// Connects with the first use.
+    /// Creates a handle that connects at its first use.
     pub(crate) fn new(settings: RabbitSettings, clock: SharedClock) -> Self {
         let publisher = DeadLetterPublisher {
             settings: settings.clone(),
@@ -110,7 +110,7 @@ impl fmt::Debug for RabbitDeadLetters {
     }
 }
 
-/// The publisher, which is connected with the first publication.
+/// A publisher that connects at its first publication.
 struct DeadLetterPublisher {
     settings: RabbitSettings,
     clock: SharedClock,
@@ -217,14 +217,14 @@ impl RabbitBrowser {
             queue: self.queue,
             position: self.position,
             defect: headers::defect(&delivery.properties),
-            headers: origin::headers(delivery.properties.headers().as_ref()),
+            headers: origin::headers_as_json(delivery.properties.headers().as_ref()),
             exchange: delivery.exchange.to_string(),
             routing_key: delivery.routing_key.to_string(),
             is_ours: origin.is_ours,
             is_foreign: origin.is_foreign,
             stored_at: origin.death.as_ref().and_then(|death| death.time),
             death: origin.death,
-            message: origin::message(delivery, origin.is_ours),
+            message: convert::with_trusted_headers(delivery, origin.is_ours),
             published_before: false,
             place: StoredPlace::Rabbit(place),
         }

@@ -1,4 +1,4 @@
-//! Declares the objects of [`crate::topology`] at the broker, or looks for them.
+//! Declares the objects of [`crate::topology`] at the broker, or checks that they exist.
 
 use std::collections::BTreeMap;
 
@@ -18,24 +18,24 @@ use super::{
 };
 use crate::topology::{Argument, Arguments, Binding, Exchange, Queue, Routing, Target, Topology};
 
-/// The remedy for an object that is there with other arguments.
+/// The remedy for an object that exists with other arguments.
 const DIFFERS: &str =
     "remedy: delete it once it is empty and let --topology declare make it anew, or run with --topology skip";
 /// The remedy for a missing object.
 const MISSING: &str = "remedy: run once with --topology declare, or declare what `genfleet topology` prints";
-/// The remedy if our user may not declare.
+/// The remedy for a user without the right to declare.
 const FORBIDDEN: &str =
     "remedy: give this user that right, or declare what `genfleet topology` prints and run with --topology verify";
 
-/// Logged once for exchanges that are there as an earlier version declared them.
+/// The log line for exchanges that an earlier version declared.
 const FORMER: &str =
     "declared by an earlier version: they are used as they are; genfleet doctor says what is better now";
 
-/// The form of an object that is there.
+/// The form of an existing object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+enum ObjectForm {
     Current,
-    /// As an earlier version declared it, which works as well and cannot be changed in place.
+    /// Declared by an earlier version. It also works, and cannot be changed in place.
     Former,
 }
 
@@ -74,25 +74,27 @@ pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<
     Ok(())
 }
 
-/// Checks that the topology is still there. With `--topology declare` bindings are declared again; the queues that they
-/// lead to are found by them, which asks no leader of a queue.
-pub(super) async fn still_there(shared: &Shared, connection: &Connection) -> Result<(), SessionError> {
+/// Checks that the topology still exists. With `--topology declare` all bindings are declared again. This also shows
+/// that their queues exist, without a request to the leader of a queue.
+pub(super) async fn check_exists(shared: &Shared, connection: &Connection) -> Result<(), SessionError> {
     let (channel, topology) = (open(connection).await?, &shared.topology);
     let rebinds = shared.mode == TopologyMode::Declare;
-    let found = objects(topology).filter(|object| !rebinds || matches!(object, Object::Exchange(_)));
+    let found = objects(topology).filter(|object| !rebinds || matches!(object, TopologyObject::Exchange(_)));
     let found = found.map(|object| object.declare(&channel, true).boxed());
     let bound = topology.bindings.iter().filter(|_| rebinds).map(|binding| bind(&channel, binding).boxed());
-    // A refusal names the object, and ends all that was asked at once.
+    // A refusal names the object, and fails all requests that were sent together.
     match try_join_all(found.chain(bound)).await {
         Ok(_) => channel.close(200, "done".into()).await.map_err(describe),
-        Err(error) if soft(&error) == Some(AMQPSoftError::NOTFOUND) => Err(format!("{}; {MISSING}", describe(error))),
+        Err(error) if soft_error(&error) == Some(AMQPSoftError::NOTFOUND) => {
+            Err(format!("{}; {MISSING}", describe(error)))
+        }
         Err(error) => Err(describe(error)),
     }
 }
 
-/// Returns true for a refusal that says that a part of the topology is missing or different.
+/// Returns true if the broker refused because a part of the topology is missing or different.
 pub(super) fn is_objection(error: &lapin::Error) -> bool {
-    match soft(error) {
+    match soft_error(error) {
         Some(AMQPSoftError::NOTFOUND) => true,
         Some(AMQPSoftError::PRECONDITIONFAILED) => describe(error).contains("inequivalent arg"),
         _ => false,
@@ -107,8 +109,8 @@ async fn declare_at_once(channel: &Channel, topology: &Topology) -> lapin::Resul
     try_join_all(objects.chain(bindings)).await.map(drop)
 }
 
-/// Declares one by one, so that a refusal can be reported. Returns the names of what an earlier version declared
-/// otherwise.
+/// Declares the objects one by one, so that a refusal can be reported. Returns the names of the objects that an earlier
+/// version has declared differently.
 async fn declare(
     connection: &Connection,
     channel: &mut Channel,
@@ -116,30 +118,35 @@ async fn declare(
 ) -> Result<Vec<String>, SessionError> {
     let mut former = Vec::new();
     for object in objects(topology) {
-        match form(connection, channel, object).await {
-            Ok(Form::Current) => {}
-            Ok(Form::Former) => former.push(object.kind_and_name().1.to_owned()),
-            Err(error) => return Err(refused(object.kind_and_name(), &error)),
+        match declare_or_accept(connection, channel, object).await {
+            Ok(ObjectForm::Current) => {}
+            Ok(ObjectForm::Former) => former.push(object.kind_and_name().1.to_owned()),
+            Err(error) => return Err(describe_refusal(object.kind_and_name(), &error)),
         }
     }
     for binding in &topology.bindings {
         let to = || ("binding to", binding.destination.as_str());
-        bind(channel, binding).await.map_err(|error| refused(to(), &error))?;
+        bind(channel, binding).await.map_err(|error| describe_refusal(to(), &error))?;
     }
     Ok(former)
 }
 
 /// Declares `object`. Where that is refused, tries the declaration of an earlier version, which creates nothing if the
 /// object is there. A refusal closes the channel, which is then replaced.
-async fn form(connection: &Connection, channel: &mut Channel, object: Object<'_>) -> lapin::Result<Form> {
-    let Err(refusal) = object.declare(channel, false).await else { return Ok(Form::Current) };
-    let Some(before) = object.as_before().filter(|_| soft(&refusal) == Some(AMQPSoftError::PRECONDITIONFAILED)) else {
+async fn declare_or_accept(
+    connection: &Connection,
+    channel: &mut Channel,
+    object: TopologyObject<'_>,
+) -> lapin::Result<ObjectForm> {
+    let Err(refusal) = object.declare(channel, false).await else { return Ok(ObjectForm::Current) };
+    let Some(before) = object.former().filter(|_| soft_error(&refusal) == Some(AMQPSoftError::PRECONDITIONFAILED))
+    else {
         return Err(refusal);
     };
     *channel = connection.create_channel().await?;
-    match Object::Exchange(&before).declare(channel, false).await {
-        Ok(()) => Ok(Form::Former),
-        // It is neither: the first refusal says how it differs.
+    match TopologyObject::Exchange(&before).declare(channel, false).await {
+        Ok(()) => Ok(ObjectForm::Former),
+        // It matches neither declaration. The first refusal says how it differs.
         Err(_) => Err(refusal),
     }
 }
@@ -147,7 +154,7 @@ async fn form(connection: &Connection, channel: &mut Channel, object: Object<'_>
 /// Verifies by a passive declaration, which finds what is missing and compares nothing, and an active one, which
 /// compares and creates nothing if the object is there. Should somebody delete it between the two, it is created again.
 ///
-/// Bindings cannot be seen over AMQP; a publication that finds none is noticed when it comes back.
+/// Bindings cannot be queried over AMQP. A missing one is noticed when a publication is returned.
 async fn verify(
     connection: &Connection,
     channel: &mut Channel,
@@ -155,15 +162,15 @@ async fn verify(
 ) -> Result<Vec<String>, SessionError> {
     let (mut comparable, mut former) = (true, Vec::new());
     for object in objects(topology) {
-        object.declare(channel, true).await.map_err(|error| refused(object.kind_and_name(), &error))?;
+        object.declare(channel, true).await.map_err(|error| describe_refusal(object.kind_and_name(), &error))?;
         if !comparable {
             continue;
         }
-        match form(connection, channel, object).await {
-            Ok(Form::Current) => {}
-            Ok(Form::Former) => former.push(object.kind_and_name().1.to_owned()),
-            // The rights of such a user are meant to be few: it is not asked again, object by object.
-            Err(error) if soft(&error) == Some(AMQPSoftError::ACCESSREFUSED) => {
+        match declare_or_accept(connection, channel, object).await {
+            Ok(ObjectForm::Current) => {}
+            Ok(ObjectForm::Former) => former.push(object.kind_and_name().1.to_owned()),
+            // Such a user has few rights on purpose. The remaining objects are not compared.
+            Err(error) if soft_error(&error) == Some(AMQPSoftError::ACCESSREFUSED) => {
                 tracing::info!(
                     "exchanges and queues are there; their arguments are not compared, because this user may not \
                      configure them. That is no fault: the shipped rights are like that"
@@ -172,29 +179,28 @@ async fn verify(
                 // The refusal closed it.
                 *channel = open(connection).await?;
             }
-            Err(error) => return Err(refused(object.kind_and_name(), &error)),
+            Err(error) => return Err(describe_refusal(object.kind_and_name(), &error)),
         }
     }
     Ok(former)
 }
 
-/// The comparison of the whole topology with the broker's.
+/// The result of comparing the whole topology with the broker's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopologyComparison {
-    /// Exchanges and queues that were looked for.
+    /// Number of exchanges and queues that were checked.
     pub looked_for: usize,
-    /// Those that are not there: `queue genfleet.jobs.cdn.purge`.
+    /// Missing objects, e.g. `queue genfleet.jobs.cdn.purge`.
     pub missing: Vec<String>,
-    /// Those that are there with other arguments, with the broker's message.
+    /// Objects with other arguments, with the broker's message.
     pub different: Vec<String>,
-    /// Names of those that are there as an earlier version declared them.
+    /// Names of the objects that an earlier version declared.
     pub former: Vec<String>,
-    /// The reason why the arguments could not be compared, if our user may not.
+    /// The reason why the arguments could not be compared, if the user lacks the right.
     pub incomparable: Option<String>,
 }
 
-/// Compares as [`verify`] does, to the end: all that is missing and all that differs. Bindings cannot be seen over
-/// AMQP.
+/// Compares like [`verify`], but reports everything that is missing or different. Bindings cannot be queried over AMQP.
 pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Result<TopologyComparison, SessionError> {
     let mut found = TopologyComparison::default();
     let mut channel = open(connection).await?;
@@ -202,14 +208,14 @@ pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Res
         found.looked_for += 1;
         let (what, name) = object.kind_and_name();
         let error = match look_for(connection, &mut channel, object, found.incomparable.is_none()).await {
-            Ok(Form::Current) => continue,
-            Ok(Form::Former) => {
+            Ok(ObjectForm::Current) => continue,
+            Ok(ObjectForm::Former) => {
                 found.former.push(name.to_owned());
                 continue;
             }
             Err(error) => error,
         };
-        match soft(&error) {
+        match soft_error(&error) {
             Some(AMQPSoftError::NOTFOUND) => found.missing.push(format!("{what} {name}")),
             Some(AMQPSoftError::PRECONDITIONFAILED) => {
                 found.different.push(format!("{what} {name}: {}", describe(error)));
@@ -217,7 +223,7 @@ pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Res
             Some(AMQPSoftError::ACCESSREFUSED) => found.incomparable = Some(describe(error)),
             _ => return Err(format!("{what} {name}: {}", describe(error))),
         }
-        // The broker closes a channel with every objection.
+        // The broker closes the channel with every refusal.
         channel = open(connection).await?;
     }
     channel.close(200, "done".into()).await.map_err(describe)?;
@@ -227,20 +233,20 @@ pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Res
 async fn look_for(
     connection: &Connection,
     channel: &mut Channel,
-    object: Object<'_>,
+    object: TopologyObject<'_>,
     comparable: bool,
-) -> lapin::Result<Form> {
+) -> lapin::Result<ObjectForm> {
     object.declare(channel, true).await?;
-    if comparable { form(connection, channel, object).await } else { Ok(Form::Current) }
+    if comparable { declare_or_accept(connection, channel, object).await } else { Ok(ObjectForm::Current) }
 }
 
 async fn open(connection: &Connection) -> Result<Channel, SessionError> {
     connection.create_channel().await.map_err(describe)
 }
 
-/// Describes a refusal with its remedy; a connection that broke meanwhile has none.
-fn refused((what, name): (&str, &str), error: &lapin::Error) -> SessionError {
-    let remedy = match soft(error) {
+/// Describes a refusal and its remedy. A lost connection has no remedy.
+fn describe_refusal((what, name): (&str, &str), error: &lapin::Error) -> SessionError {
+    let remedy = match soft_error(error) {
         Some(AMQPSoftError::PRECONDITIONFAILED) => format!("; {DIFFERS}"),
         Some(AMQPSoftError::NOTFOUND) => format!("; {MISSING}"),
         Some(AMQPSoftError::ACCESSREFUSED) => format!("; {FORBIDDEN}"),
@@ -249,22 +255,22 @@ fn refused((what, name): (&str, &str), error: &lapin::Error) -> SessionError {
     format!("{what} {name}: {}{remedy}", describe(error))
 }
 
-fn soft(error: &lapin::Error) -> Option<AMQPSoftError> {
+fn soft_error(error: &lapin::Error) -> Option<AMQPSoftError> {
     refusal(error).map(|(kind, _)| kind.clone())
 }
 
-/// An object that can be declared by itself.
+/// An exchange or a queue.
 #[derive(Clone, Copy)]
-enum Object<'a> {
+enum TopologyObject<'a> {
     Exchange(&'a Exchange),
     Queue(&'a Queue),
 }
 
-fn objects(topology: &Topology) -> impl Iterator<Item = Object<'_>> {
-    topology.exchanges.iter().map(Object::Exchange).chain(topology.queues.iter().map(Object::Queue))
+fn objects(topology: &Topology) -> impl Iterator<Item = TopologyObject<'_>> {
+    topology.exchanges.iter().map(TopologyObject::Exchange).chain(topology.queues.iter().map(TopologyObject::Queue))
 }
 
-impl Object<'_> {
+impl TopologyObject<'_> {
     fn kind_and_name(&self) -> (&str, &str) {
         match self {
             Self::Exchange(exchange) => ("exchange", &exchange.name),
@@ -272,15 +278,15 @@ impl Object<'_> {
         }
     }
 
-    /// The declaration of an earlier version, if that was otherwise.
-    fn as_before(self) -> Option<Exchange> {
+    /// Returns the declaration of an earlier version, if it was different.
+    fn former(self) -> Option<Exchange> {
         match self {
             Self::Exchange(exchange) => exchange.as_before(),
             Self::Queue(_) => None,
         }
     }
 
-    /// Declares the object, or only looks for it.
+    /// Declares the object. With `passive`, only checks that it exists.
     async fn declare(self, channel: &Channel, passive: bool) -> lapin::Result<()> {
         match self {
             Self::Exchange(exchange) => {
@@ -317,7 +323,7 @@ async fn bind(channel: &Channel, binding: &Binding) -> lapin::Result<()> {
     }
 }
 
-/// Names of ours are short by the rule for prefixes.
+/// Converts a name of the topology. The rule for prefixes keeps these short.
 fn name(name: &str) -> ShortString {
     ShortString::try_new(name).unwrap_or_default()
 }

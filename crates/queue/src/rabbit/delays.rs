@@ -1,12 +1,12 @@
-//! Counters that show whether delayed jobs come back: jobs whose delay is over by the clock of the process that delayed
-//! them, and jobs that came out of the delays, as seen by the process that gets them. Where the first counter of the
-//! fleet grows and the other does not, and nothing waits, a step of the delays is stuck.
+//! Counters that show whether delayed jobs return: jobs whose delay is over by the clock of the process that delayed
+//! them, and jobs that returned from a delay, counted by the process that receives them. If the fleet's first counter
+//! grows, the second does not, and no jobs wait, a delay step is stuck.
 //!
-//! Only started jobs are counted: they come back to a queue of their own, which a backlog of new ones delays at most
-//! twice.
+//! Only started jobs are counted: they return to their own queue, where a backlog of new jobs at most doubles their
+//! wait.
 //!
-//! The broker's own count cannot tell: a message whose time is over is no longer counted in its queue, also if it
-//! does not get on from there.
+//! The broker's own counts do not show this: an expired message is no longer counted in its queue, even if it is stuck
+//! there.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::{message::Destination, topology};
 use genfleet_job::{Kind, message::Lane, metric};
 
-/// The broker's header with the queue out of which a message was dead-lettered first.
+/// The broker's header with the queue from which a message was first dead-lettered.
 const FIRST_DEATH: &str = "x-first-death-queue";
 
 /// A delay of a started job.
@@ -28,58 +28,58 @@ const FIRST_DEATH: &str = "x-first-death-queue";
 pub(super) struct Delay {
     kind: Kind,
     step: &'static str,
-    lasts: Duration,
+    duration: Duration,
 }
 
 impl Delay {
-    /// The delay of what goes to `to`, if that is a started job and delayed.
+    /// Returns the delay of a message for `to`, if it is a started job with a delay.
     pub(super) fn of(to: &Destination) -> Option<Self> {
         let Destination::Lane { kind, lane: Lane::Resume, .. } = to else { return None };
         let (step, seconds) = topology::delay(to)?;
-        Some(Self { kind: *kind, step, lasts: Duration::from_secs(seconds.into()) })
+        Some(Self { kind: *kind, step, duration: Duration::from_secs(seconds.into()) })
     }
 }
 
-/// Number of jobs by kind and step.
-type Counts = BTreeMap<(Kind, &'static str), u64>;
+/// Number of jobs by kind and delay step.
+type DelayCounts = BTreeMap<(Kind, &'static str), u64>;
 
-/// Running delays by the second in which they end: no more entries than the longest delay has seconds.
+/// Running delays by the second in which they end. There is at most one entry for each second of the longest delay.
 #[derive(Debug)]
 pub(super) struct Delays {
-    born: Instant,
-    going_on: Mutex<BTreeMap<u64, Counts>>,
+    created: Instant,
+    running: Mutex<BTreeMap<u64, DelayCounts>>,
 }
 
 impl Delays {
     pub(super) fn new() -> Self {
-        Self { born: Instant::now(), going_on: Mutex::default() }
+        Self { created: Instant::now(), running: Mutex::default() }
     }
 
-    /// Adds delays that begin now.
-    pub(super) fn begun(&self, delays: Vec<Delay>, now: Instant) {
-        let mut going_on = self.going_on.lock().unwrap_or_else(PoisonError::into_inner);
-        for Delay { kind, step, lasts } in delays {
-            let over = self.second(now + lasts) + 1;
-            *going_on.entry(over).or_default().entry((kind, step)).or_default() += 1;
+    /// Adds delays that begin at `now`.
+    pub(super) fn add(&self, delays: Vec<Delay>, now: Instant) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        for Delay { kind, step, duration } in delays {
+            let over = self.second(now + duration) + 1;
+            *running.entry(over).or_default().entry((kind, step)).or_default() += 1;
         }
     }
 
     /// Counts the delays that are over.
     pub(super) fn count_due(&self, now: Instant) {
-        let mut going_on = self.going_on.lock().unwrap_or_else(PoisonError::into_inner);
-        let later = going_on.split_off(&(self.second(now) + 1));
-        for ((kind, step), count) in std::mem::replace(&mut *going_on, later).into_values().flatten() {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let later = running.split_off(&(self.second(now) + 1));
+        for ((kind, step), count) in std::mem::replace(&mut *running, later).into_values().flatten() {
             metrics::counter!(metric::DELAYS_DUE, "kind" => kind.as_str(), "queue" => step).increment(count);
         }
     }
 
     fn second(&self, at: Instant) -> u64 {
-        at.saturating_duration_since(self.born).as_secs()
+        at.saturating_duration_since(self.created).as_secs()
     }
 }
 
-/// Counts a message that came out of the delays by `lane`, if that is the one of started jobs.
-pub(super) fn ended(prefix: &str, (kind, lane): (Kind, Lane), properties: &BasicProperties) {
+/// Counts a message that returned from a delay, if it arrived in the lane of started jobs.
+pub(super) fn count_ended(prefix: &str, (kind, lane): (Kind, Lane), properties: &BasicProperties) {
     if lane != Lane::Resume {
         return;
     }
@@ -108,9 +108,9 @@ mod tests {
         let (delays, begin) = (Delays::new(), Instant::now());
         let five: Vec<_> = (0..1000).filter_map(|_| delay(Duration::from_secs(5))).collect();
         for number in 0..100 {
-            delays.begun(five.clone(), begin + Duration::from_millis(10 * number));
+            delays.add(five.clone(), begin + Duration::from_millis(10 * number));
         }
-        assert!(delays.going_on.lock().unwrap().len() <= 2, "a second is an entry");
+        assert!(delays.running.lock().unwrap().len() <= 2, "a second is an entry");
         assert_eq!(delay(Duration::ZERO), None);
         delays.count_due(begin + Duration::from_millis(4_999));
         assert!(!shown.render().contains("genfleet_delays_due_total{"), "none is over");

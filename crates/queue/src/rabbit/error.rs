@@ -1,4 +1,4 @@
-//! Errors of the broker and of the connection to it, in sentences and by their meaning.
+//! Describes and classifies errors of the broker and of the connection to it.
 
 use std::borrow::Borrow;
 
@@ -9,7 +9,7 @@ use lapin::{
 
 use crate::message::{ACCESS_REFUSED, QueueError};
 
-/// Describes an error in a sentence, and says so if our credentials were refused.
+/// Describes an error in a sentence. If the broker refused the credentials, the sentence says so.
 pub(super) fn describe(error: impl Borrow<lapin::Error>) -> String {
     let error = error.borrow();
     match error.kind() {
@@ -24,7 +24,7 @@ pub(super) fn describe(error: impl Borrow<lapin::Error>) -> String {
     }
 }
 
-/// The broker's refusal that closed a channel, with its message; `None` if the error is another one.
+/// Returns the code and message of the refusal that closed a channel; `None` for other errors.
 pub(super) fn refusal(error: &lapin::Error) -> Option<(&AMQPSoftError, &str)> {
     let ErrorKind::ProtocolError(refusal) = error.kind() else { return None };
     match refusal.kind() {
@@ -33,12 +33,12 @@ pub(super) fn refusal(error: &lapin::Error) -> Option<(&AMQPSoftError, &str)> {
     }
 }
 
-/// Returns true if the broker refused with `kind`, which closed a channel.
+/// Returns true if the broker closed a channel with the code `kind`.
 pub(super) fn is_refusal(error: &lapin::Error, kind: &AMQPSoftError) -> bool {
     refusal(error).is_some_and(|(refused, _)| refused == kind)
 }
 
-/// The error for the caller of an inspection.
+/// Converts an error of lapin for the caller of an inspection.
 pub(super) fn queue_error(error: impl Borrow<lapin::Error>) -> QueueError {
     let error = error.borrow();
     if is_refusal(error, &AMQPSoftError::NOTFOUND) {

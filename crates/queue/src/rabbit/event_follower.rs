@@ -1,4 +1,4 @@
-//! Events as they happen, through any number of connections: for whoever watches during a restart of the broker.
+//! Follows events as they are published, over any number of connections, so that it survives a restart of the broker.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use super::{
 use crate::message::QueueError;
 use genfleet_job::retry;
 
-/// What a follower of events gets.
+/// An item from a follower of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FollowedEvent {
     /// An event's body.
     Event(Bytes),
-    /// No more events come for now, for this reason. Repeated if the reason changes.
+    /// No events arrive for now, for this reason. Repeated if the reason changes.
     Lost(String),
-    /// Events come again. Those of the meantime do not: they are in the window.
+    /// Events arrive again. Events that were published in between must be read from the past events.
     Back,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct RabbitEventFollower {
 }
 
 impl RabbitEventFollower {
-    /// Connects; an error if that is not possible now, since a mistyped host should not be waited for.
+    /// Connects. Fails if that is not possible now, so that a mistyped host is reported at once.
     pub(crate) async fn connect(settings: RabbitSettings) -> Result<Self, QueueError> {
         let open = Some(open(&settings).await?);
         Ok(Self { settings, open, waits: retry::reconnect(), reported: None })

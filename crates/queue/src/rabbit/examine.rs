@@ -1,5 +1,5 @@
-//! An examination of a broker for the operator's tool: who it is, whether the whole topology is there, how large a
-//! message it takes. Over a short-lived connection; creates and changes nothing.
+//! Examines a broker for the operator's tool: its identity, whether the topology is complete, and the size of messages
+//! that it accepts. Uses a short-lived connection; creates and changes nothing.
 
 use std::time::Duration;
 
@@ -24,13 +24,13 @@ use crate::{
     topology::{Topology, control, topology},
 };
 
-/// Time for the comparison of the topology, which a healthy broker needs a fraction of a second for.
+/// Maximum time for the comparison of the topology. A healthy broker needs a fraction of a second.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Time for a message, which is taken within milliseconds, or, by a broker with an alarm, not at all.
+/// Maximum time for a message. It is accepted within milliseconds or, by a broker with an alarm, not at all.
 const MESSAGE: Duration = Duration::from_secs(5);
 /// Maximum wait for the broker when the connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Interval of checking whether the broker has said that it takes no publications.
+/// Interval of checking whether the broker has blocked publications.
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 /// One host, and the connection to it.
@@ -48,21 +48,21 @@ pub struct BrokerExaminer {
     topology: Topology,
 }
 
-/// The answer to a message of some size.
+/// The broker's reaction to a message of some size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MessageAcceptance {
-    /// The broker takes it.
+    /// The broker accepts it.
     Yes,
     /// The broker refuses it, with this message.
     No(String),
-    /// The broker takes no publications now (alarm).
+    /// The broker blocks publications now (alarm).
     Blocked,
-    /// It could not be tried, for this reason.
+    /// It could not be tested, for this reason.
     Unknown(String),
 }
 
 impl BrokerExaminer {
-    /// Connects to every host once.
+    /// Tries to connect to every host once.
     pub async fn connect(settings: &RabbitSettings) -> Result<Vec<HostConnection>, QueueError> {
         let broker = BrokerHosts::new(settings)?;
         let mut connections = Vec::new();
@@ -79,20 +79,20 @@ impl BrokerExaminer {
         self.open.socket.identity()
     }
 
-    /// Looks for every exchange and queue, and compares their arguments if our user may.
+    /// Checks every exchange and queue, and compares their arguments if the user has the right to declare them.
     ///
-    /// What is there is declared again, which compares and creates nothing. Should somebody delete it between the two,
-    /// it is created again.
+    /// Existing objects are declared again, which compares them and creates nothing. An object that is deleted between
+    /// the check and the declaration is created again.
     pub async fn compare(&self) -> Result<TopologyComparison, QueueError> {
         let compared = timeout(PATIENCE, declare::compare(&self.open.connection, &self.topology)).await;
         let late = |_| QueueError::Broker(format!("the topology could not be compared within {PATIENCE:?}"));
         compared.map_err(late)?.map_err(QueueError::Broker)
     }
 
-    /// Publishes `bytes` with a key that no queue is bound by, to the default exchange or, if our user may not, to the
-    /// one of broadcasts: the broker returns the message, unless it is too large. To be called last: a broker with an
-    /// alarm says nothing more on a connection that has published.
-    pub async fn takes(&self, bytes: usize) -> MessageAcceptance {
+    /// Publishes `bytes` with a key to which no queue is bound, to the default exchange or, if the user lacks that
+    /// right, to the exchange of broadcasts. The broker returns the message, unless it is too large. Call this last:
+    /// while the broker has an alarm, it does not answer on a connection that has published.
+    pub async fn test_message(&self, bytes: usize) -> MessageAcceptance {
         let trying = async {
             match self.try_message("", bytes).await {
                 Err(error) if is_refusal(&error, &ACCESSREFUSED) => {
@@ -127,7 +127,7 @@ impl BrokerExaminer {
         Ok(())
     }
 
-    /// Closes the connection; dropping it cuts it.
+    /// Closes the connection. Dropping it closes only the socket.
     pub async fn close(self) {
         self.open.close(CLOSE_TIMEOUT).await;
     }

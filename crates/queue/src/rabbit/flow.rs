@@ -1,4 +1,4 @@
-//! Counts of the deliveries of one session, lane by lane: the watchdog reads them, and suspects take turns by them.
+//! Counts the deliveries of one session by lane, for the watchdog and to limit suspects to one at a time.
 
 use std::sync::{
     Arc,
@@ -17,7 +17,7 @@ pub(super) struct LaneFlow {
     unsettled: watch::Sender<usize>,
     /// The process's counts, and the kind to count; `None` if jobs are not counted.
     counts: Option<(UnsettledCounts, Kind)>,
-    /// The session is over. Changed and read while `unsettled` is locked.
+    /// True if the session is over. Changed and read while `unsettled` is locked.
     over: AtomicBool,
 }
 
@@ -51,7 +51,7 @@ impl LaneFlow {
         self.counts.as_ref().filter(|_| !self.over.load(Ordering::Acquire))
     }
 
-    /// Ends with the session: what is unsettled is in the queue again.
+    /// Ends the counts with the session: unsettled deliveries are in the queue again.
     fn end(&self) {
         self.unsettled.send_if_modified(|unsettled| {
             if let Some((counts, kind)) = self.counts.as_ref().filter(|_| !self.over.swap(true, Ordering::AcqRel)) {

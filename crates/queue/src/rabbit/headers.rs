@@ -1,5 +1,5 @@
-//! The headers of a delivery that are believed: the trace context of anyone, and those that we set ourselves. What is
-//! kept here goes along with every later publication, so it is bounded here.
+//! The trusted headers of a delivery: the trace context from anyone, and the headers that workers set. They are copied
+//! into every later publication of the job, so their size is limited here.
 
 use lapin::{
     BasicProperties,
@@ -13,19 +13,19 @@ use genfleet_job::{
     trace_context::{self, TraceContext},
 };
 
-/// The broker's count of returns.
+/// The broker's header with the number of returns to the queue.
 const DELIVERY_COUNT: &str = "x-delivery-count";
-/// Prefix of our headers, which are taken from exchanges that only we write to.
+/// Prefix of the headers that workers set. They are trusted in messages from exchanges to which only workers write.
 const OURS: &str = "genfleet-";
 
-/// Reads the count of returns. A message copied by hand brings an old count along, which means nothing on a first
-/// delivery.
+/// Reads the number of returns. A message that was copied by hand may have an old number, so it counts only if the
+/// broker marks the message as redelivered.
 pub(super) fn delivery_count(headers: &FieldTable, redelivered: bool) -> u32 {
     let count = headers.inner().get(DELIVERY_COUNT).and_then(header).and_then(|value| value.as_i64());
     if redelivered { count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0) } else { 0 }
 }
 
-/// Reads the defect that the guard found. A mark that it does not know is a producer's.
+/// Reads the defect that the guard found. A mark with another value was set by a producer.
 pub(super) fn defect(properties: &BasicProperties) -> Option<MessageDefect> {
     match properties.headers().as_ref()?.inner().get(MARK)? {
         AMQPValue::LongString(word) => Some(MessageDefect::of(word.as_bytes()).unwrap_or(MessageDefect::Malformed)),
@@ -33,9 +33,10 @@ pub(super) fn defect(properties: &BasicProperties) -> Option<MessageDefect> {
     }
 }
 
-/// Takes the trace context and the time of enqueueing, and of `ours` what begins with our prefix, but for the number of
-/// the copy; never more than may be published.
-pub(super) fn counting(headers: &FieldTable, ours: bool) -> Headers {
+/// Returns the trusted headers: the trace context, the time of enqueueing and, if only a worker can have published the
+/// message (`is_ours`), all headers with the prefix of workers except the number of the copy. Never more than the
+/// maximum size.
+pub(super) fn trusted(headers: &FieldTable, ours: bool) -> Headers {
     let (mut taken, values) = (Headers::new(), headers.inner());
     let ours = |name: &str| ours && name.starts_with(OURS) && ![COPY, ENQUEUED_MS].contains(&name);
     for (name, value) in values.iter().filter(|(name, _)| ours(name.as_str())) {
@@ -54,8 +55,8 @@ pub(super) fn counting(headers: &FieldTable, ours: bool) -> Headers {
     bounded(taken)
 }
 
-/// Drops the longest headers beyond the limit, which only others can have published on an exchange of ours: a job that
-/// could be neither moved nor dead-lettered would come again for ever.
+/// Drops the longest headers until the size is within the limit. Workers never publish more, but others with access to
+/// their exchanges could: such a job could be neither moved nor dead-lettered, and would be redelivered for ever.
 fn bounded(mut headers: Headers) -> Headers {
     while header_bytes(&headers) > MAX_HEADER_BYTES {
         let length = |value: &HeaderValue| value.as_str().map_or(0, str::len);
@@ -103,7 +104,7 @@ mod tests {
     fn taken(ours: bool, headers: &[(&str, &str)]) -> Headers {
         let value = |text: &str| AMQPValue::LongString(text.into());
         let table: BTreeMap<_, _> = headers.iter().map(|(name, text)| ((*name).into(), value(text))).collect();
-        counting(&table.into(), ours)
+        trusted(&table.into(), ours)
     }
 
     #[test]

@@ -17,8 +17,8 @@ use genfleet_job::{Kind, clock::SharedClock, metric};
 
 /// The state of one connection.
 #[derive(Clone, Debug)]
-enum State {
-    /// It is not needed.
+enum ConnectionState {
+    /// The connection is not needed.
     Unused,
     Down {
         since: Timestamp,
@@ -30,7 +30,7 @@ enum State {
 /// The condition of both connections.
 pub(super) struct ConnectionHealth {
     clock: SharedClock,
-    states: Mutex<[State; 2]>,
+    states: Mutex<[ConnectionState; 2]>,
     refusal: Mutex<Option<String>>,
     missing: Mutex<MissingTopology>,
     blocked: AtomicBool,
@@ -45,7 +45,7 @@ impl ConnectionHealth {
         }
         metrics::counter!(metric::STALE_ACKS).increment(0);
         metrics::gauge!(metric::PUBLISH_UNCONFIRMED).set(0);
-        let states = Mutex::new([State::Unused, State::Unused]);
+        let states = Mutex::new([ConnectionState::Unused, ConnectionState::Unused]);
         Self {
             clock,
             states,
@@ -56,44 +56,44 @@ impl ConnectionHealth {
         }
     }
 
-    /// Counts the connection as a problem from now on while it is not there.
+    /// Reports a missing connection as a problem from now on.
     pub(super) fn set_needed(&self, role: ConnectionRole) {
         let state = &mut self.states()[role as usize];
-        if let State::Unused = state {
-            *state = State::Down { since: self.clock.now(), reason: "not yet dialled".to_owned() };
+        if let ConnectionState::Unused = state {
+            *state = ConnectionState::Down { since: self.clock.now(), reason: "not yet dialled".to_owned() };
         }
     }
 
     pub(super) fn set_up(&self, role: ConnectionRole) {
         metrics::gauge!(metric::BROKER_CONNECTED, "role" => role.as_str()).set(1);
-        self.set(role, State::Up);
+        self.set(role, ConnectionState::Up);
     }
 
-    /// Sets the reason why there is no connection; the time of the first loss is kept.
+    /// Records the reason why there is no connection. The time of the first loss is kept.
     pub(super) fn set_down(&self, role: ConnectionRole, reason: String) {
         metrics::gauge!(metric::BROKER_CONNECTED, "role" => role.as_str()).set(0);
         let since = match &self.states()[role as usize] {
-            State::Down { since, .. } => *since,
-            State::Unused | State::Up => self.clock.now(),
+            ConnectionState::Down { since, .. } => *since,
+            ConnectionState::Unused | ConnectionState::Up => self.clock.now(),
         };
-        self.set(role, State::Down { since, reason });
+        self.set(role, ConnectionState::Down { since, reason });
     }
 
     pub(super) fn is_up(&self, role: ConnectionRole) -> bool {
-        matches!(self.states()[role as usize], State::Up)
+        matches!(self.states()[role as usize], ConnectionState::Up)
     }
 
-    /// Sets the description of what the broker refuses to take.
+    /// Sets the description of the publications that the broker refuses.
     pub(super) fn set_refusal(&self, what: Option<String>) {
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = what;
     }
 
-    /// Sets what the last check of the topology found missing; true if it changed.
+    /// Records what the last check of the topology found missing. Returns true if it changed.
     pub(super) fn set_missing(&self, found: Option<String>) -> bool {
         self.missing().set_checked(found)
     }
 
-    /// Adds a binding that a message proved missing; true if it was not known.
+    /// Adds a missing binding, which a message has shown. Returns true if it was not known.
     pub(super) fn add_missing_binding(&self, problem: String) -> bool {
         self.missing().add_unbound(problem, Instant::now(), self.clock.now())
     }
@@ -110,7 +110,7 @@ impl ConnectionHealth {
         self.blocked.load(Ordering::Acquire)
     }
 
-    /// Sets that another process works this kind, or the reason why nobody seems to.
+    /// Records that another process works this kind, or the reason why no process seems to.
     pub(super) fn set_standing_by(&self, kind: Kind, unworked: Option<String>) {
         self.standing_by.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, unworked);
     }
@@ -119,7 +119,7 @@ impl ConnectionHealth {
         self.standing_by.lock().unwrap_or_else(PoisonError::into_inner).remove(&kind);
     }
 
-    /// The problems, all of them sentences; the flag repeats one of them for the worker.
+    /// Returns all problems as sentences. `publishing_blocked` repeats one of them as a flag.
     pub(super) fn health(&self) -> Health {
         let states = self.states();
         let mut problems: Vec<String> =
@@ -134,19 +134,19 @@ impl ConnectionHealth {
         Health { problems, publishing_blocked, standing_by, notes: Vec::new() }
     }
 
-    fn states(&self) -> MutexGuard<'_, [State; 2]> {
+    fn states(&self) -> MutexGuard<'_, [ConnectionState; 2]> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, role: ConnectionRole, state: State) {
+    fn set(&self, role: ConnectionRole, state: ConnectionState) {
         self.states()[role as usize] = state;
     }
 }
 
-fn problem(role: ConnectionRole, state: &State) -> Option<String> {
+fn problem(role: ConnectionRole, state: &ConnectionState) -> Option<String> {
     match state {
-        State::Unused | State::Up => None,
-        State::Down { since, reason } => {
+        ConnectionState::Unused | ConnectionState::Up => None,
+        ConnectionState::Down { since, reason } => {
             let since = since.round(Unit::Second).unwrap_or(*since);
             Some(format!("not connected to the broker ({role}) since {since}: {reason}"))
         }

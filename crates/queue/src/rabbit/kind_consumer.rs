@@ -1,8 +1,8 @@
-//! The consumers of one kind in one session: consumes its three queues while the worker wants deliveries, and hands out
-//! single messages while it does not. Ends with its session, or ends it.
+//! The consumers of one kind in one session. While the worker wants deliveries, they consume the kind's three queues;
+//! otherwise single messages are fetched on request. They end with their session, and an error ends the session.
 //!
-//! A consumer's prefetch does not count what came before it, by an earlier consumer or by a probe. One suspect is
-//! unsettled at a time, whatever way it came: suspects are consumed, or probed for, only while none is.
+//! A consumer's prefetch does not count earlier deliveries, from a previous consumer or a probe. At most one suspect
+//! may be unsettled, so suspects are consumed or fetched only while none is.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -35,9 +35,9 @@ use crate::{
 };
 use genfleet_job::{lease::Lease, message::Lane};
 
-/// Maximum wait for the broker to end a consumer.
+/// Maximum wait for the broker to cancel a consumer.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Prefetch of suspects, which are worked one at a time.
+/// Prefetch of suspects, which are processed one at a time.
 const ONE: u16 = 1;
 
 /// The consumers of one kind in one session.
@@ -63,7 +63,7 @@ impl KindConsumer {
         Self { shared, buffer, link, flows, lease, started_first: true }
     }
 
-    /// Serves the worker until something ends, and returns the reason.
+    /// Serves the worker until the session ends, and returns the reason.
     pub(super) async fn run_until_lost(self) -> SessionError {
         match self.run().await {
             Ok(never) => match never {},
@@ -80,7 +80,7 @@ impl KindConsumer {
             buffer.state.send_replace(ConsumeState::Open);
             if *wanted.borrow_and_update() {
                 let mut lanes = self.open(&channels).await?;
-                self.hand_over(&mut lanes, &channels, &mut wanted).await?;
+                self.fill_buffer(&mut lanes, &channels, &mut wanted).await?;
                 self.close(lanes, &channels).await?;
             }
             buffer.state.send_replace(ConsumeState::Closed);
@@ -107,8 +107,8 @@ impl KindConsumer {
         channel.basic_consume(queue.as_str().into(), "".into(), options, none).await.map_err(describe)
     }
 
-    /// Hands deliveries over until the worker wants no more.
-    async fn hand_over(
+    /// Adds deliveries to the buffer until the worker wants no more.
+    async fn fill_buffer(
         &self,
         lanes: &mut LaneConsumers,
         channels: &LaneChannels,
@@ -134,13 +134,13 @@ impl KindConsumer {
         }
     }
 
-    /// Waits until suspects are asked for and none is unsettled.
+    /// Waits until the worker has asked for suspects and none is unsettled.
     async fn suspects_due(&self) {
         self.buffer.suspects_wanted().await;
         self.flows.of(Lane::Suspect).idle().await;
     }
 
-    /// Ends the consumers. What arrives until the broker has ended them is put with the rest.
+    /// Cancels the consumers. Deliveries that arrive until then are added to the buffer.
     async fn close(&self, lanes: LaneConsumers, channels: &LaneChannels) -> Result<(), SessionError> {
         let ending = async {
             self.end(Lane::Jobs, lanes.jobs, channels).await?;
@@ -177,12 +177,12 @@ impl KindConsumer {
             };
             let Some(probe) = probe.filter(|probe| !probe.is_closed()) else { continue };
             let found = self.get_one(channels).await?;
-            // Without a receiver the delivery is dropped, and so given back.
+            // Without a receiver the delivery is dropped, which requeues it.
             let _ = probe.send(found);
         }
     }
 
-    /// Gets a started or a new job in turns; if there are none a suspect, unless one is unsettled.
+    /// Fetches started and new jobs in turns. If there are none, fetches a suspect, unless one is unsettled.
     async fn get_one(&mut self, channels: &LaneChannels) -> Result<Option<Delivery>, SessionError> {
         let order = if self.started_first { [Lane::Resume, Lane::Jobs] } else { [Lane::Jobs, Lane::Resume] };
         for lane in order {
@@ -208,8 +208,8 @@ impl KindConsumer {
         self.buffer.put(self.delivery(channels, lane, delivery));
     }
 
-    /// Finds a defect of a delivery before its body is read. A producer's rights are to keys, so the key that it used
-    /// has to be this kind's; jobs of an internal kind are published by us alone.
+    /// Finds a defect of a delivery before its body is read. Producers have rights to routing keys, so the key must be
+    /// that of this kind. Only workers may publish jobs of an internal kind.
     fn defect(&self, delivery: &lapin::message::Delivery) -> Option<MessageDefect> {
         let (prefix, exchange, kind) = (&self.shared.prefix, delivery.exchange.as_str(), self.buffer.kind);
         let is_others = if kind.is_internal() {
@@ -226,10 +226,10 @@ impl KindConsumer {
         let known = recent.hold(identity, delivery.redelivered);
         let (acknowledger, flow) = (channels.of(lane), self.flows.of(lane));
         let settler = RabbitSettler::new(&shared.settlements, acknowledger, flow, &delivery, known);
-        let settler = settler.under(self.lease.as_ref());
-        delays::ended(&shared.prefix, (self.buffer.kind, lane), &delivery.properties);
+        let settler = settler.with_lease(self.lease.as_ref());
+        delays::count_ended(&shared.prefix, (self.buffer.kind, lane), &delivery.properties);
         let (redelivered, defect) = (delivery.redelivered, self.defect(&delivery));
-        let (message, delivery_count) = convert::received(&shared.prefix, delivery);
+        let (message, delivery_count) = convert::from_delivery(&shared.prefix, delivery);
         BufferedDelivery { message, lane, delivery_count, redelivered, defect, settler }
     }
 }
@@ -252,7 +252,7 @@ impl LaneChannels {
 struct LaneConsumers {
     jobs: Consumer,
     resume: Consumer,
-    /// Present while no suspect is unsettled.
+    /// `None` while a suspect is unsettled.
     suspect: Option<Consumer>,
 }
 

@@ -1,5 +1,5 @@
-//! An open connection to the broker and the session on it. Any fault of connection, channel or stream ends the session;
-//! nothing of a session that failed is repaired.
+//! An open connection to the broker and the session on it. Any error of the connection, a channel or a stream ends the
+//! session; a failed session is never repaired.
 
 use std::{
     fmt,
@@ -22,13 +22,13 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The reason why a session ended, in a sentence.
 pub(super) type SessionError = String;
 
-/// The use of a connection. The broker blocks connections that publish, and with them whatever else they carry;
-/// therefore there are two.
+/// The use of a connection. When the broker blocks a connection that publishes, everything on it is blocked. Therefore
+/// consuming and publishing use separate connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionRole {
-    /// Deliveries, acknowledgements, counts.
+    /// Carries deliveries, acknowledgements and counts.
     Consume,
-    /// Publications and their confirms.
+    /// Carries publications and their confirms.
     Publish,
 }
 
@@ -49,18 +49,18 @@ impl fmt::Display for ConnectionRole {
     }
 }
 
-/// The work of a connection, session after session.
+/// The task of a connection, which runs in one session after the other.
 pub(super) trait SessionWork: Send {
     const ROLE: ConnectionRole;
 
-    /// Returns once there is something to connect for.
+    /// Waits until a connection is needed.
     fn wanted(&mut self) -> impl Future<Output = ()> + Send;
 
-    /// Works on one session until it ends, or until the queue is closed.
+    /// Runs in one session until it ends, or until the queue is closed.
     fn run(&mut self, link: Arc<Link>) -> impl Future<Output = SessionError> + Send;
 }
 
-/// The life of a session: what came by one that ended cannot be settled any more.
+/// The state of a session. After its end, its deliveries can no longer be settled.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Session {
     over: CancellationToken,
@@ -68,7 +68,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Ends the session; the first reason is kept.
+    /// Ends the session. The first reason is kept.
     pub(super) fn end(&self, reason: impl Into<SessionError>) {
         let _ = self.reason.set(reason.into());
         self.over.cancel();
@@ -99,15 +99,15 @@ impl OpenConnection {
         self.connection.create_channel().await
     }
 
-    /// Opens a channel that confirms what is published on it.
+    /// Opens a channel with publisher confirms.
     pub(super) async fn confirming_channel(&self) -> lapin::Result<Channel> {
         let channel = self.channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         Ok(channel)
     }
 
-    /// Closes the connection, and cuts the socket if the broker does not answer within `patience`. Dropped without, the
-    /// socket is cut at once.
+    /// Closes the connection, and then the socket if the broker does not answer within `patience`. Dropping it closes
+    /// the socket at once.
     pub(super) async fn close(&self, patience: Duration) {
         let _ = timeout(patience, self.connection.close(200, "closed".into())).await;
         self.socket.cut();
@@ -129,14 +129,14 @@ impl Link {
         &self.open.connection
     }
 
-    /// Opens a channel that is given at most `prefetch` unsettled messages for each of its consumers.
+    /// Opens a channel with a prefetch limit for each of its consumers.
     pub(super) async fn channel(&self, prefetch: u16) -> Result<Channel, SessionError> {
         let channel = self.open.channel().await.map_err(describe)?;
         channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(describe)?;
         Ok(channel)
     }
 
-    /// Opens a channel that confirms what is published on it.
+    /// Opens a channel with publisher confirms.
     pub(super) async fn confirming_channel(&self) -> Result<Channel, SessionError> {
         self.open.confirming_channel().await.map_err(describe)
     }

@@ -42,7 +42,7 @@ const UNANSWERED: Duration = Duration::from_secs(25);
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 
 /// A held lock of a kind.
-pub(super) struct Lock {
+pub(super) struct KindLock {
     name: String,
     /// The channel on which it was taken.
     channel: Channel,
@@ -60,7 +60,7 @@ enum LockAttempt {
 }
 
 /// Waits until this connection holds the lock of `kind`.
-pub(super) async fn acquire(shared: &Shared, link: &Link, kind: Kind) -> Result<Lock, SessionError> {
+pub(super) async fn acquire(shared: &Shared, link: &Link, kind: Kind) -> Result<KindLock, SessionError> {
     let name = format!("{}.lock.{kind}", shared.prefix);
     let mut standby: Option<Standby<'_>> = None;
     loop {
@@ -72,10 +72,10 @@ pub(super) async fn acquire(shared: &Shared, link: &Link, kind: Kind) -> Result<
                 mark(link, &name).await?;
                 tracing::info!(kind = kind.as_str(), ?before, "holds the lock of this kind");
                 let (lease, renewer) = Lease::begin(before);
-                return Ok(Lock { name, channel, lease, renewer });
+                return Ok(KindLock { name, channel, lease, renewer });
             }
-            LockAttempt::Held => standby.get_or_insert_with(|| Standby::by(shared, kind)).check(link).await?,
-            LockAttempt::Unanswered => standby.get_or_insert_with(|| Standby::by(shared, kind)).unanswered(),
+            LockAttempt::Held => standby.get_or_insert_with(|| Standby::new(shared, kind)).check(link).await?,
+            LockAttempt::Unanswered => standby.get_or_insert_with(|| Standby::new(shared, kind)).record_no_answer(),
         }
         sleep(STANDING_BY).await;
     }
@@ -128,7 +128,7 @@ struct Standby<'a> {
 }
 
 impl<'a> Standby<'a> {
-    fn by(shared: &'a Shared, kind: Kind) -> Self {
+    fn new(shared: &'a Shared, kind: Kind) -> Self {
         tracing::info!(kind = kind.as_str(), "standing by: another process works this kind");
         shared.health.set_standing_by(kind, None);
         Self { shared, kind, unworked: None }
@@ -141,7 +141,7 @@ impl<'a> Standby<'a> {
         for lane in [Lane::Jobs, Lane::Resume] {
             let queue = lane_queue(&self.shared.prefix, lane, self.kind);
             let Ok(state) = timeout(ANSWER, depth::state(&channel, &queue)).await else {
-                self.unanswered();
+                self.record_no_answer();
                 return Ok(());
             };
             let state = state.map_err(describe)?;
@@ -149,7 +149,7 @@ impl<'a> Standby<'a> {
             consumers += state.consumer_count();
         }
         if waiting > 0 && consumers == 0 {
-            self.note(format!("{waiting} jobs wait and nobody consumes them"));
+            self.record(format!("{waiting} jobs wait and nobody consumes them"));
         } else {
             self.unworked = None;
             self.shared.health.set_standing_by(self.kind, None);
@@ -157,11 +157,11 @@ impl<'a> Standby<'a> {
         channel.close(200, "done".into()).await.map_err(describe)
     }
 
-    fn unanswered(&mut self) {
-        self.note(format!("the broker does not answer within {ANSWER:?}"));
+    fn record_no_answer(&mut self) {
+        self.record(format!("the broker does not answer within {ANSWER:?}"));
     }
 
-    fn note(&mut self, what: String) {
+    fn record(&mut self, what: String) {
         let since = *self.unworked.get_or_insert_with(Instant::now);
         if since.elapsed() >= UNANSWERED {
             self.shared.health.set_standing_by(self.kind, Some(what));
@@ -182,7 +182,7 @@ pub(super) fn is_unmarked(error: &lapin::Error) -> bool {
     })
 }
 
-impl Lock {
+impl KindLock {
     /// The lease that the lock grants.
     pub(super) fn lease(&self) -> Lease {
         self.lease.clone()

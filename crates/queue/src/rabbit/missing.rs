@@ -10,16 +10,16 @@ use crate::topology;
 /// Time for which a binding counts as missing after a message that it should have routed.
 const REMEMBERED: Duration = Duration::from_secs(5 * 60);
 
-/// The missing parts, each in a sentence.
+/// The missing parts, each described in a sentence.
 #[derive(Debug, Default)]
 pub(super) struct MissingTopology {
     /// Found by the last check.
     checked: Option<String>,
-    /// Proved by a message that matched no queue.
+    /// Shown by a message that matched no queue.
     unbound: Option<Unbound>,
 }
 
-/// A message that matched no queue though a binding should have routed it.
+/// A message that matched no queue although a binding should have routed it.
 #[derive(Debug)]
 struct Unbound {
     at: Instant,
@@ -33,7 +33,7 @@ impl Unbound {
         now.saturating_duration_since(self.at) < REMEMBERED
     }
 
-    /// The problem, with the time at which the process is ready again.
+    /// Describes the problem, with the time at which the process is ready again.
     fn describe(&self) -> String {
         let seconds = |time: Timestamp| time.round(Unit::Second).unwrap_or(time);
         let until = self.time.saturating_add(REMEMBERED).unwrap_or(self.time);
@@ -51,14 +51,14 @@ impl MissingTopology {
         self.checked.iter().cloned().chain(unbound)
     }
 
-    /// Sets the result of a check; true if it changed.
+    /// Records the result of a check. Returns true if it changed.
     pub(super) fn set_checked(&mut self, found: Option<String>) -> bool {
         let changed = self.checked != found;
         self.checked = found;
         changed
     }
 
-    /// Adds what a message proves; true if it was not known.
+    /// Records a missing binding, which a message has shown. Returns true if it was not known.
     pub(super) fn add_unbound(&mut self, problem: String, at: Instant, time: Timestamp) -> bool {
         let is_known = |known: &Unbound| known.is_remembered(at) && known.problem == problem;
         let is_new = !self.unbound.as_ref().is_some_and(is_known);
@@ -67,8 +67,8 @@ impl MissingTopology {
     }
 }
 
-/// Warns if the exchange of events was deleted: it took the bindings of others with it, and only ours are declared
-/// again.
+/// Warns if the exchange of events was deleted. Its bindings are lost with it, and only those of the topology are
+/// declared again.
 pub(super) fn warn_of_missing_events(prefix: &str, reason: &str) {
     let events = topology::events(prefix);
     if reason.contains(&format!("no exchange '{events}'")) {

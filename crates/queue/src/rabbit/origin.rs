@@ -1,4 +1,4 @@
-//! The origin of a dead letter: everything that came with it, and what of that can be believed.
+//! The origin of a dead letter: who published it, why it was dead-lettered, and which of its headers can be trusted.
 
 use jiff::Timestamp;
 use lapin::{
@@ -7,20 +7,20 @@ use lapin::{
 };
 use serde_json::{Map, Value};
 
-use super::{convert, guard::MARK, headers::defect};
+use super::{guard::MARK, headers::defect};
 use crate::{
     dead_letters::{DeadLetterQueue, Death},
     message::Destination,
     topology,
 };
-use genfleet_job::{Kind, message::Message};
+use genfleet_job::Kind;
 
-/// The broker's own account of how often and why it dead-lettered a message, the latest first.
+/// The broker's header with how often and why it dead-lettered a message, the latest first.
 const DEATHS: &str = "x-death";
 
 /// The origin of a message.
 pub(super) struct Origin {
-    /// No producer can have set its headers.
+    /// True if no producer can have set its headers.
     pub(super) is_ours: bool,
     /// See [`StoredMessage::is_foreign`](crate::shelf::Shelved::is_foreign).
     pub(super) is_foreign: bool,
@@ -28,9 +28,9 @@ pub(super) struct Origin {
     pub(super) death: Option<Death>,
 }
 
-/// Finds the origin of a message. A dead letter that we published never carries an account of the broker's, since none
-/// goes along with what we publish. Elsewhere a producer may have written one. In it the broker (3.10) looks for an
-/// entry of the same queue and reason, raises its count and leaves the rest as it is: only these two come from the
+/// Finds the origin of a message. A dead letter that a worker published never has the header `x-death`, because workers
+/// do not copy it. In other messages a producer may have set it. The broker (3.10) then looks for an entry with the
+/// same queue and reason, increments its count and leaves the rest unchanged: only queue and reason come from the
 /// broker.
 pub(super) fn origin(prefix: &str, queue: DeadLetterQueue, delivery: &Delivery) -> Origin {
     let exchange = delivery.exchange.as_str();
@@ -53,8 +53,8 @@ pub(super) fn origin(prefix: &str, queue: DeadLetterQueue, delivery: &Delivery) 
     Origin { is_ours, is_foreign, death }
 }
 
-/// Returns true if it was published with a key of this kind: a producer's rights are to keys, and the broker
-/// dead-letters by those of `CC` and `BCC` as well.
+/// Returns true if the message was published with the routing key of this kind. Producers have rights to routing keys,
+/// and the broker also dead-letters with the keys in `CC` and `BCC`.
 fn has_key_of(delivery: &Delivery, kind: Kind) -> bool {
     topology::kind_of_key(delivery.routing_key.as_str()) == Some(kind)
 }
@@ -75,13 +75,8 @@ fn latest_death(headers: Option<&FieldTable>) -> Option<Death> {
     Some(Death { reason: text("reason")?, queue: text("queue").unwrap_or_default(), time })
 }
 
-/// The message, with the headers that are believed.
-pub(super) fn message(delivery: Delivery, is_ours: bool) -> Message {
-    convert::taken(delivery, is_ours)
-}
-
-/// All headers but the guard's, as JSON.
-pub(super) fn headers(table: Option<&FieldTable>) -> Map<String, Value> {
+/// Returns all headers except the guard's, as JSON.
+pub(super) fn headers_as_json(table: Option<&FieldTable>) -> Map<String, Value> {
     let mut shown = table.map(object).unwrap_or_default();
     shown.shift_remove(MARK);
     shown
@@ -230,6 +225,6 @@ mod tests {
         let expected = json!({
             "array": [1, "a"], "bytes": "\u{fffd}", "table": {"t": true}, "time": "1970-01-01T00:00:00Z", "void": null,
         });
-        assert_eq!(Value::from(headers(Some(&table(&all)))), expected);
+        assert_eq!(Value::from(headers_as_json(Some(&table(&all)))), expected);
     }
 }

@@ -23,8 +23,8 @@ pub(super) struct OutgoingMessage {
 }
 
 impl OutgoingMessage {
-    /// Routes a publication. A message without an id is given the one that the worker derives for such a job, always
-    /// the same: whatever comes of it later is still the same job.
+    /// Routes a publication. A message without an id gets the one that the worker derives from its content, so that its
+    /// later publications belong to the same job.
     pub(super) fn new(prefix: &str, publication: Publication) -> Result<Self, QueueError> {
         let Publication { to, message } = publication;
         let (exchange, key) = topology::route(prefix, &to);
@@ -41,7 +41,7 @@ impl OutgoingMessage {
         Ok(Self { exchange, key, properties, body: message.body })
     }
 
-    /// Describes the destination, for problems and logs.
+    /// Describes the destination for health problems and logs.
     pub(super) fn describe(&self) -> String {
         format!("exchange {:?}, key {:?}", self.exchange.as_str(), self.key.as_str())
     }

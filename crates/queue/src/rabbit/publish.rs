@@ -1,8 +1,8 @@
-//! The publishing connection: every publication is kept until the broker has confirmed it, and sent again by the next
-//! session if the last one ended before that.
+//! The publishing connection. Every publication is kept until the broker has confirmed it. If the session ends before
+//! that, the next session sends it again.
 //!
-//! One task publishes. lapin numbers a publication and queues its frames in two steps under two locks, so two tasks on
-//! one channel could exchange their confirms.
+//! Only one task publishes. lapin numbers a publication and queues its frames in two steps under two locks, so the
+//! confirms of two tasks on one channel could be mixed up.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -21,25 +21,27 @@ use super::{
 };
 use genfleet_job::metric;
 
-/// Publications received at once.
+/// Maximum number of publications that are received at once.
 const BATCH: usize = 128;
-/// Interval of looking for confirms that do not come.
+/// Interval of checking for overdue confirms.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// A refusal this old is a problem; a session this old that saw none, or that has nothing to send, has none.
+/// Time after which a refusal is reported as a problem, and after which a session without a refusal, or with nothing to
+/// send, ends the problem.
 const LASTING: Duration = Duration::from_secs(5);
-/// A session whose publications are refused is rebuilt after [`LASTING`], the next after twice as long, at most this.
+/// Maximum time until a session whose publications are refused is rebuilt. The first is rebuilt after [`LASTING`], each
+/// further one after twice as long.
 const MOST_PATIENCE: Duration = Duration::from_secs(60);
-/// A session that has to end waits this long for confirms: what is not confirmed is sent twice.
+/// Time for which a session that has to end waits for confirms. Unconfirmed publications are sent twice.
 const ENDING: Duration = Duration::from_secs(2);
-/// Maximum wait for the broker's own description of a fault that a publication has met.
+/// Maximum wait for the broker's description of an error of a publication.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Time for what is unconfirmed when the queue closes.
+/// Time for unconfirmed publications when the queue closes.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
-/// Beginning of the reason of a session that ended because its publications were refused.
+/// Beginning of the reason when a session ends because its publications are refused.
 const REFUSING: &str = "the broker refuses (nack)";
 
-/// Returns true if a session ended because its publications were refused: the broker is not away.
-pub(super) fn refuses(reason: &SessionError) -> bool {
+/// Returns true if a session ended because its publications were refused, which means that the broker is reachable.
+pub(super) fn is_refusal(reason: &SessionError) -> bool {
     reason.starts_with(REFUSING)
 }
 
@@ -47,24 +49,24 @@ pub(super) fn refuses(reason: &SessionError) -> bool {
 pub(super) struct PublisherConnection {
     shared: Arc<Shared>,
     incoming: mpsc::UnboundedReceiver<PendingPublication>,
-    /// In the order in which they came.
+    /// All unconfirmed publications, in their order.
     pending: BTreeMap<u64, PendingPublication>,
     next: u64,
-    /// Confirmed in this session, and perhaps returned.
+    /// Publications that were confirmed in this session, but may have been returned.
     in_doubt: Vec<u64>,
     refusal: Option<Refusal>,
 }
 
-/// The broker's refusals, through all sessions.
+/// The broker's refusals, over all sessions.
 struct Refusal {
     since: Instant,
-    /// Time for which one session bears them.
+    /// Time after which the session is rebuilt.
     patience: Duration,
 }
 
 struct EndingSession {
     reason: SessionError,
-    /// Latest time of its end.
+    /// The latest time at which it ends.
     until: Instant,
 }
 
@@ -88,7 +90,7 @@ impl PublisherConnection {
         let mut fresh = Vec::with_capacity(BATCH);
         loop {
             let sends = ending.is_none();
-            let (due, refused) = unconfirmed.due().filter(|_| sends).unzip();
+            let (due, refused) = unconfirmed.next_retry().filter(|_| sends).unzip();
             let end = ending.as_ref().map(|ending| ending.until).or(last_moment);
             let now = Instant::now();
             tokio::select! {
@@ -101,7 +103,7 @@ impl PublisherConnection {
                 }
                 () = sleep_until(due.unwrap_or(now)), if due.is_some() => self.send_again(unconfirmed, refused),
                 _ = check.tick() => {
-                    if let Some(reason) = unconfirmed.stuck(self.shared.health.is_blocked()) {
+                    if let Some(reason) = unconfirmed.check_overdue(self.shared.health.is_blocked()) {
                         return reason;
                     }
                     ending = ending.or(self.check_refusals(unconfirmed).map(EndingSession::after_confirms));
@@ -129,7 +131,7 @@ impl PublisherConnection {
             self.pending.insert(self.next, publication);
             self.next += 1;
         }
-        self.gauge();
+        self.set_gauge();
     }
 
     fn send_again(&self, unconfirmed: &mut Unconfirmed, refused: Option<u64>) {
@@ -138,7 +140,7 @@ impl PublisherConnection {
         }
     }
 
-    /// Resolves all that is known to be confirmed before it returns a fault among the confirms.
+    /// Resolves all confirmed publications, and then returns an error if there was one among the confirms.
     fn take_confirms(
         &mut self,
         unconfirmed: &mut Unconfirmed,
@@ -154,7 +156,7 @@ impl PublisherConnection {
                 ConfirmResult::Lost(reason) => fault = Err(reason),
             }
         }
-        self.gauge();
+        self.set_gauge();
         fault
     }
 
@@ -164,28 +166,28 @@ impl PublisherConnection {
         }
     }
 
-    /// Resolves at the end of a session all that can be known to be durable.
+    /// Resolves all publications that are known to be durable at the end of a session.
     fn settle_confirms(&mut self, unconfirmed: &mut Unconfirmed) {
-        // The reason of the end is known already.
+        // The reason for the end is already known.
         let _ = self.take_confirms(unconfirmed, None);
         for number in std::mem::take(&mut self.in_doubt) {
-            if self.pending.get(&number).is_some_and(|one| !unconfirmed.may_have_come_back(&one.outgoing)) {
+            if self.pending.get(&number).is_some_and(|one| !unconfirmed.may_have_been_returned(&one.outgoing)) {
                 self.resolve(number);
             }
         }
-        self.gauge();
+        self.set_gauge();
     }
 
-    /// Gives up what the broker closed the channel over, so that it is not sent again.
+    /// Gives up the publications over which the broker closed the channel, so that they are not sent again.
     fn give_up_too_large(&mut self, reason: &SessionError) {
-        let Some(sizes) = size_limit::refused(reason) else { return };
+        let Some(sizes) = size_limit::parse_refusal(reason) else { return };
         let bodies = self.pending.iter().map(|(number, one)| (*number, one.outgoing.body.len())).collect();
         for (number, size) in size_limit::too_large(&bodies, sizes) {
             let Some(publication) = self.pending.remove(&number) else { continue };
             tracing::warn!(to = publication.outgoing.describe(), "not published: {size}");
             publication.resolve(Err(size));
         }
-        self.gauge();
+        self.set_gauge();
     }
 
     fn check_returns(&self, unconfirmed: &Unconfirmed) -> Option<SessionError> {
@@ -194,10 +196,11 @@ impl PublisherConnection {
         Some(unroutable)
     }
 
-    /// A full queue refuses publications, but so does one whose leader is being elected, and then goes on refusing what
-    /// comes by the same channel. The two cannot be told apart: for the second case the session is rebuilt.
+    /// Checks for lasting refusals. A full queue refuses publications, but so does a queue whose leader is being
+    /// elected, which afterwards still refuses those of the same channel. The two cannot be distinguished, so the
+    /// session is rebuilt.
     fn check_refusals(&mut self, unconfirmed: &Unconfirmed) -> Option<SessionError> {
-        let Some((number, time)) = unconfirmed.refused_longest() else {
+        let Some((number, time)) = unconfirmed.longest_refused() else {
             if unconfirmed.age() > LASTING || self.pending.is_empty() {
                 self.shared.health.set_refusal(None);
                 self.refusal = None;
@@ -220,7 +223,7 @@ impl PublisherConnection {
         Some(reason)
     }
 
-    fn gauge(&self) {
+    fn set_gauge(&self) {
         #[expect(clippy::cast_precision_loss, reason = "never more than the window")]
         metrics::gauge!(metric::PUBLISH_UNCONFIRMED).set(self.pending.len() as f64);
     }
@@ -233,7 +236,7 @@ fn stopping() -> SessionError {
 impl SessionWork for PublisherConnection {
     const ROLE: ConnectionRole = ConnectionRole::Publish;
 
-    /// Connects from the start: the process is ready once it can publish.
+    /// Connects at once, because the process is ready only when it can publish.
     async fn wanted(&mut self) {}
 
     async fn run(&mut self, link: Arc<Link>) -> SessionError {
@@ -248,7 +251,7 @@ impl SessionWork for PublisherConnection {
         let mut reason = self.publish_until_lost(&link, &mut unconfirmed).await;
         self.settle_confirms(&mut unconfirmed);
         if unconfirmed.is_broken() {
-            // A publication met the closed channel; the broker's own description is on its way.
+            // A publication failed on the closed channel. The broker's description follows.
             reason = timeout(LAST_WORDS, link.session.ended()).await.unwrap_or(reason);
         }
         self.give_up_too_large(&reason);

@@ -1,4 +1,4 @@
-//! The handle by which publications are handed to the task that sends them ([`super::publish`]).
+//! The handle that passes publications to the task that sends them ([`super::publish`]).
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use tokio::{
 use super::{
     delays::{Delay, Delays},
     outgoing_message::OutgoingMessage,
-    replies::{Replies, Reply},
+    replies::{PendingReply, Replies},
 };
 use crate::message::{Destination, Publication, QueueError, TooLarge};
 
-/// Publications sent or about to be, and not confirmed.
+/// Maximum number of unconfirmed publications.
 const WINDOW: usize = 1024;
 
 /// Publishes, and waits for confirms.
@@ -26,13 +26,13 @@ pub(super) struct Publisher {
     pub(super) replies: Replies,
 }
 
-/// The other ends, for the tasks that send.
+/// The receivers, for the tasks that send.
 pub(super) struct Incoming {
     pub(super) publications: mpsc::UnboundedReceiver<PendingPublication>,
-    pub(super) replies: mpsc::UnboundedReceiver<Reply>,
+    pub(super) replies: mpsc::UnboundedReceiver<PendingReply>,
 }
 
-/// A publication that is not confirmed.
+/// An unconfirmed publication.
 pub(super) struct PendingPublication {
     pub(super) outgoing: Arc<OutgoingMessage>,
     confirmed: oneshot::Sender<Result<(), TooLarge>>,
@@ -40,8 +40,7 @@ pub(super) struct PendingPublication {
 }
 
 impl PendingPublication {
-    /// Ends the wait for the confirm. Whoever published may have gone away; a confirmed message is durable all the
-    /// same.
+    /// Ends the wait for the confirm. The caller may have been dropped; a confirmed message is durable anyway.
     pub(super) fn resolve(self, result: Result<(), TooLarge>) {
         let _ = self.confirmed.send(result);
     }
@@ -56,10 +55,10 @@ impl Publisher {
         (publisher, Incoming { publications, replies: waiting })
     }
 
-    /// Publishes, and returns once the broker has confirmed all of `publications` but the replies, which are sent after
-    /// that and not waited for. Where the future is dropped before, all but the replies are sent all the same.
+    /// Publishes, and returns when the broker has confirmed all of `publications` except the replies, which are sent
+    /// afterwards and not waited for. If the future is dropped earlier, everything except the replies is still sent.
     ///
-    /// [`QueueError::TooLarge`] once all are confirmed but those that are too large.
+    /// Returns [`QueueError::TooLarge`] after all others are confirmed, if some are too large.
     pub(super) async fn publish(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
         let is_reply = |publication: &Publication| matches!(publication.to, Destination::Reply { .. });
         let (replies, publications): (Vec<_>, Vec<_>) = publications.into_iter().partition(is_reply);
@@ -89,11 +88,11 @@ impl Publisher {
         if let Some(size) = refused {
             return Err(QueueError::TooLarge { size, settler: None });
         }
-        self.delays.begun(delays, Instant::now());
+        self.delays.add(delays, Instant::now());
         Ok(())
     }
 
-    /// Takes no more publications.
+    /// Accepts no more publications.
     pub(super) fn stop(&self) {
         self.window.close();
     }

@@ -1,4 +1,4 @@
-//! The handles that a process has of its queue on `RabbitMQ`.
+//! The handles of a process for its queue on `RabbitMQ`.
 
 use std::{
     fmt,
@@ -37,18 +37,18 @@ use crate::{
 };
 use genfleet_job::{Kind, clock::SharedClock};
 
-/// Time for the sessions to end when the queue closes.
+/// Maximum time for the sessions to end when the queue closes.
 const CLOSING: Duration = Duration::from_secs(10);
 
-/// The queue of one process on `RabbitMQ`. Clones are the same queue.
+/// The queue of one process on `RabbitMQ`. Clones share it.
 #[derive(Clone)]
 pub struct RabbitQueue {
     pub(super) shared: Arc<Shared>,
 }
 
 impl RabbitQueue {
-    /// Returns the queue as soon as `settings` are checked: the connections are made in the background, now and after
-    /// every loss; the consuming one with the first [`Self::consume`]. Must be called inside a tokio runtime.
+    /// Checks `settings` and returns the queue. The connections are opened in the background, now and after every loss;
+    /// the consuming one with the first [`Self::consume`]. Must be called inside a tokio runtime.
     pub fn connect(settings: RabbitSettings, clock: SharedClock) -> Result<Self, QueueError> {
         let runtime = Handle::try_current().map_err(|error| QueueError::Configuration(error.to_string()))?;
         let broker = BrokerHosts::new(&settings)?;
@@ -77,8 +77,8 @@ impl RabbitQueue {
         Ok(Self { shared })
     }
 
-    /// Consumes the jobs of `kind`, now and in every session to come: at most `concurrency` unsettled of new and as
-    /// many of started ones, and one suspect.
+    /// Consumes the jobs of `kind`, now and in every later session: at most `concurrency` unsettled new jobs, as many
+    /// started jobs, and one suspect.
     pub(crate) fn consume(&self, kind: Kind, concurrency: usize) -> Consumer {
         self.shared.health.set_needed(ConnectionRole::Consume);
         let buffer = Arc::new(DeliveryBuffer::new(kind, concurrency));
@@ -115,7 +115,7 @@ impl RabbitQueue {
         self.shared.settlements.recent.lost_within(time, Instant::now())
     }
 
-    /// Ends all sessions: what is unsettled goes back to its queue, what is unconfirmed gets a moment more.
+    /// Ends all sessions. Unsettled deliveries return to their queues; unconfirmed publications get a moment more.
     pub(crate) async fn close(&self) {
         let Settlements { publisher, tasks, .. } = &*self.shared.settlements;
         self.shared.closing.cancel();
@@ -126,7 +126,7 @@ impl RabbitQueue {
         }
     }
 
-    /// Waits until a supervisor ends unasked, and returns the reason: the process cannot go on.
+    /// Waits until a supervisor ends on its own, and returns the reason. The process cannot continue after that.
     pub(crate) async fn failed(&self) -> String {
         let mut failure = self.shared.failure.subscribe();
         match failure.wait_for(Option::is_some).await {
@@ -173,7 +173,7 @@ impl Consumer {
         Suspects { buffer: self.buffer.clone() }
     }
 
-    /// A suspect that was not taken yet is among what is returned.
+    /// Pauses consumption, and returns the deliveries that were not taken, including a suspect.
     pub(crate) async fn pause(&mut self) -> Vec<Delivery> {
         self.buffer.pause().await
     }

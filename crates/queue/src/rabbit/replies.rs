@@ -1,9 +1,10 @@
-//! Replies: the final event once more, to the queue that the producer named in `reply_to`, by the default exchange.
+//! Replies: a copy of the final event for the queue that the producer named in `reply_to`, sent over the default
+//! exchange.
 //!
-//! A producer is not trusted, and a reply is a courtesy: the event is durable before one is offered here, and no job
-//! waits for it. Replies have a connection of their own, made for the first one, because the broker may end it over one
-//! name; they wait in bounded memory and are tried once; one that cannot be sent is dropped and counted. The names that
-//! are published to are in [`names`].
+//! Producers are not trusted, and replies are best effort: the event is durable before its reply is offered here, and
+//! no job waits for a reply. Replies use their own connection, which is opened for the first one, because the broker
+//! may end it over a queue name. They wait in limited memory and are tried once; a reply that cannot be sent is dropped
+//! and counted. [`names`] decides which queues may receive replies.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
@@ -25,26 +26,26 @@ use genfleet_job::metric;
 
 pub(super) mod names;
 
-/// Bytes of the replies that wait or are being sent.
+/// Maximum number of bytes of the replies that wait or are being sent.
 const ROOM: usize = 16 * 1024 * 1024;
-/// Bytes of a reply beside its body.
+/// Number of bytes that are counted for a reply in addition to its body.
 const OVERHEAD: usize = 1024;
-/// Interval of log lines about names that are not published to.
+/// Interval of log lines about queue names that are not allowed.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// Time after a refusal of the right to send replies until one is tried again.
+/// Time until the next try after the broker refused the right to send replies.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
-/// The reason why a reply was dropped; the metric's label.
+/// The reason why a reply was dropped, used as the metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyDropReason {
-    /// The queue's name is not published to.
+    /// The queue's name is not allowed.
     NotAllowed,
-    /// There is no such queue.
+    /// The queue does not exist.
     Unroutable,
-    /// It was tried, and was not confirmed.
+    /// The reply was sent, but not confirmed.
     Failed,
-    /// Too many waited, or the process stopped.
+    /// Too many replies waited, or the process stopped.
     Dropped,
 }
 
@@ -70,27 +71,27 @@ impl ReplyDropReason {
     }
 }
 
-/// The handle that takes replies, and never waits.
+/// The handle that accepts replies. It never waits.
 pub(super) struct Replies {
     prefix: String,
     names: RwLock<ReplyQueueNames>,
     room: Arc<Semaphore>,
-    waiting: mpsc::UnboundedSender<Reply>,
-    /// When our user was last found not to have the right to write to the default exchange.
+    waiting: mpsc::UnboundedSender<PendingReply>,
+    /// The last time at which the broker refused the right to write to the default exchange.
     refused: Mutex<Option<Instant>>,
     logged: Mutex<Option<Instant>>,
 }
 
-/// A reply that waits or is being sent. Counts itself when dropped, unless it was sent.
-pub(super) struct Reply {
+/// A reply that waits or is being sent. Counts itself as dropped when it is dropped without having been sent.
+pub(super) struct PendingReply {
     pub(super) outgoing: OutgoingMessage,
     pub(super) is_direct: bool,
-    /// `None` once it was sent.
+    /// `None` after it was sent.
     pub(super) drop_reason: Option<ReplyDropReason>,
     _room: OwnedSemaphorePermit,
 }
 
-impl Drop for Reply {
+impl Drop for PendingReply {
     fn drop(&mut self) {
         if let Some(reason) = self.drop_reason {
             reason.count();
@@ -99,8 +100,8 @@ impl Drop for Reply {
 }
 
 impl Replies {
-    /// A handle, and the receiver of its replies.
-    pub(super) fn new(prefix: &str) -> (Self, mpsc::UnboundedReceiver<Reply>) {
+    /// Creates a handle and the receiver of its replies.
+    pub(super) fn new(prefix: &str) -> (Self, mpsc::UnboundedReceiver<PendingReply>) {
         for reason in ReplyDropReason::ALL {
             metrics::counter!(metric::REPLIES_GIVEN_UP, "reason" => reason.as_str()).increment(0);
         }
@@ -118,13 +119,13 @@ impl Replies {
         (replies, incoming)
     }
 
-    /// Allows the names of `allowed`, beside those that the broker makes.
+    /// Allows the queue names in `allowed`, in addition to names that the broker generates.
     pub(super) fn allow(&self, allowed: Vec<names::ReplyTo>) {
         let names = ReplyQueueNames::new(&self.prefix, &topology(&self.prefix), allowed);
         *self.names.write().unwrap_or_else(PoisonError::into_inner) = names;
     }
 
-    /// Takes `publication`, a reply, to be sent, or drops it.
+    /// Accepts a reply for sending, or drops it.
     pub(super) fn offer(&self, publication: Publication) {
         if let Err(reason) = self.take(publication) {
             reason.count();
@@ -144,8 +145,8 @@ impl Replies {
         let outgoing = OutgoingMessage::new(&self.prefix, publication).map_err(|_| ReplyDropReason::Failed)?;
         let bytes = u32::try_from(outgoing.body.len() + OVERHEAD).map_err(|_| ReplyDropReason::Dropped)?;
         let room = self.room.clone().try_acquire_many_owned(bytes).map_err(|_| ReplyDropReason::Dropped)?;
-        let reply = Reply { outgoing, is_direct, drop_reason: Some(ReplyDropReason::Dropped), _room: room };
-        // Without a receiver it counts itself.
+        let reply = PendingReply { outgoing, is_direct, drop_reason: Some(ReplyDropReason::Dropped), _room: room };
+        // Without a receiver it is dropped, and counts itself.
         let _ = self.waiting.send(reply);
         Ok(())
     }
@@ -154,25 +155,25 @@ impl Replies {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records that our user may not write to the default exchange: for a minute no reply is tried. Returns true if
-    /// that was not known.
-    pub(super) fn refuse(&self) -> bool {
+    /// Records that this process's user may not write to the default exchange. No reply is sent for a minute. Returns
+    /// true if this was not known.
+    pub(super) fn record_forbidden(&self) -> bool {
         self.refused().replace(Instant::now()).is_none()
     }
 
-    /// Tries the right again with the next reply: it may have been given since.
-    pub(super) fn try_again(&self) {
+    /// Lets the next reply be tried, because the right may have been granted.
+    pub(super) fn retry_forbidden(&self) {
         if let Some(refused) = self.refused().as_mut() {
             *refused = refused.checked_sub(REFUSED_FOR).unwrap_or(*refused);
         }
     }
 
-    /// Records that a reply was confirmed. Returns true if our user did not have the right before.
-    pub(super) fn permit(&self) -> bool {
+    /// Records that a reply was confirmed. Returns true if the right was missing before.
+    pub(super) fn record_permitted(&self) -> bool {
         self.refused().take().is_some()
     }
 
-    /// Describes why no reply is sent, if our user does not have the right.
+    /// Describes why no replies are sent, if the right is missing.
     pub(super) fn problem(&self) -> Option<String> {
         let since = self.refused().is_some();
         since.then(|| {
@@ -182,7 +183,7 @@ impl Replies {
         })
     }
 
-    /// Logs one line a minute, since a producer can write as many names as it likes.
+    /// Logs at most one line a minute, because a producer can use any number of names.
     fn log_not_allowed(&self, queue: &str) {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         if logged.is_none_or(|logged| logged.elapsed() > LOG_EVERY) {

@@ -1,7 +1,7 @@
-//! Sends replies, on one connection after the other, for as long as there are some.
+//! Sends replies, on a connection that is opened again while there are replies to send.
 //!
-//! A name for direct reply-to can look valid and end the connection all the same (of a node that the broker does not
-//! know). While one is sent no other reply is: it costs itself, and a new connection.
+//! A name for direct reply-to can look valid and still end the connection, for example if its node is unknown.
+//! Therefore such a reply is sent alone, so that only this reply and the connection are lost.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,24 +18,24 @@ use super::{
     error::describe,
     link::{OpenConnection, SessionError},
     outgoing_message::OutgoingMessage,
-    replies::{Reply, ReplyDropReason},
+    replies::{PendingReply, ReplyDropReason},
     shared::Shared,
 };
 use genfleet_job::retry;
 
-/// Replies that are sent at once.
+/// Maximum number of replies that are sent at once.
 const WINDOW: usize = 64;
 /// Maximum wait for one step of the broker.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Maximum wait for the broker when the connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
-/// Time for what waits when the queue closes.
+/// Time for waiting replies when the queue closes.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
-/// Part of the broker's message if our user may not write to the default exchange.
+/// Part of the broker's message if the user may not write to the default exchange.
 const FORBIDDEN: &str = "to exchange 'amq.default'";
 
-/// Sends what waits until the queue is closed, and a moment longer.
-pub(super) async fn run(shared: Arc<Shared>, incoming: mpsc::UnboundedReceiver<Reply>) {
+/// Sends replies until the queue is closed, and for a moment after that.
+pub(super) async fn run(shared: Arc<Shared>, incoming: mpsc::UnboundedReceiver<PendingReply>) {
     let closing = shared.closing.clone();
     let mut sending = ReplySender { shared, incoming, put_back: None, waits: retry::reconnect() };
     let over = async {
@@ -50,9 +50,9 @@ pub(super) async fn run(shared: Arc<Shared>, incoming: mpsc::UnboundedReceiver<R
 
 struct ReplySender {
     shared: Arc<Shared>,
-    incoming: mpsc::UnboundedReceiver<Reply>,
-    /// Received, and not tried.
-    put_back: Option<Reply>,
+    incoming: mpsc::UnboundedReceiver<PendingReply>,
+    /// A reply that was received but not tried.
+    put_back: Option<PendingReply>,
     waits: ExponentialBackoff,
 }
 
@@ -74,7 +74,7 @@ impl ReplySender {
             };
             let Err(reason) = sent else { continue };
             if reason.contains(FORBIDDEN) {
-                if self.shared.settlements.publisher.replies.refuse() {
+                if self.shared.settlements.publisher.replies.record_forbidden() {
                     tracing::warn!(
                         reason,
                         "no reply is sent: the broker does not permit this process's user to write to the default \
@@ -90,8 +90,8 @@ impl ReplySender {
         }
     }
 
-    /// The next reply; none once the queue is closed and all are taken.
-    async fn next(&mut self) -> Option<Reply> {
+    /// Returns the next reply; `None` when the queue is closed and all are taken.
+    async fn next(&mut self) -> Option<PendingReply> {
         if let Some(reply) = self.put_back.take() {
             return Some(reply);
         }
@@ -103,8 +103,8 @@ impl ReplySender {
         self.incoming.recv().await
     }
 
-    /// Sends `first` and what follows, until the connection fails or nothing more can come.
-    async fn send_by(&mut self, connection: &ReplyConnection, first: Reply) -> Result<(), SessionError> {
+    /// Sends `first` and the following replies, until the connection fails or the queue is closed.
+    async fn send_by(&mut self, connection: &ReplyConnection, first: PendingReply) -> Result<(), SessionError> {
         let mut under_way = FuturesUnordered::new();
         self.put_back = Some(first);
         loop {
@@ -146,15 +146,15 @@ impl ReplySender {
     fn settle(&mut self, sent: Result<(), SessionError>) -> Result<(), SessionError> {
         sent.inspect(|()| {
             self.waits.reset();
-            if self.shared.settlements.publisher.replies.permit() {
+            if self.shared.settlements.publisher.replies.record_permitted() {
                 tracing::info!("replies are sent again: the broker permits it");
             }
         })
     }
 }
 
-/// Drops a reply after its one try.
-fn fail(mut reply: Reply) {
+/// Drops a reply after its try.
+fn fail(mut reply: PendingReply) {
     reply.drop_reason = Some(ReplyDropReason::Failed);
 }
 
@@ -174,11 +174,12 @@ impl ReplyConnection {
         self.open.is_up() && self.channel.status().connected()
     }
 
-    /// Sends one reply; an error if the connection cannot be used any more.
+    /// Sends one reply. Fails if the connection can no longer be used.
     ///
-    /// Replies to named queues are mandatory; for direct reply-to `RabbitMQ` 3 returns every mandatory message. lapin
-    /// may hand a returned message out with another one's confirm, which makes no difference to a count.
-    async fn send(&self, mut reply: Reply) -> Result<(), SessionError> {
+    /// Replies to named queues are mandatory. For direct reply-to `RabbitMQ` 3 returns every mandatory message, so they
+    /// are not. lapin may attach a returned message to the confirm of another one, which makes no difference to the
+    /// counts.
+    async fn send(&self, mut reply: PendingReply) -> Result<(), SessionError> {
         reply.drop_reason = Some(ReplyDropReason::Failed);
         let OutgoingMessage { exchange, key, properties, body } = &reply.outgoing;
         let options = BasicPublishOptions { mandatory: !reply.is_direct, ..Default::default() };

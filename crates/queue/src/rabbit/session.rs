@@ -1,5 +1,5 @@
-//! Sessions on one connection, one after the other: connect, topology, work, close, a pause, again. lapin's own
-//! recovery stays off.
+//! Runs sessions one after the other: connects, prepares the topology, runs the task, closes, pauses, and starts again.
+//! lapin's own recovery is disabled.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,18 +14,17 @@ use super::{
     error::describe,
     link::{ConnectionRole, Link, Session, SessionError, SessionWork},
     lock,
-    publish::refuses,
+    publish::is_refusal,
     shared::Shared,
     size_limit, unknown_kinds,
 };
 use genfleet_job::{metric, retry};
 
-/// After a session that lasted this long the next pause is short again: the broker is there, whatever ended the
-/// session.
+/// Duration of a session after which the next pause is short again, because the broker is reachable.
 const LASTED: Duration = Duration::from_secs(2);
-/// The pause if the backoff would end, which it does not.
+/// The pause if the backoff ended, which it never does.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Interval of checking the connection's status: some ends of a connection make no event.
+/// Interval of checking the connection's status, because not every loss of a connection causes an event.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs sessions for `work`, one after the other, until the queue is closed.
@@ -56,7 +55,7 @@ async fn run<W: SessionWork>(shared: &Shared, work: &mut W, link: Arc<Link>, wai
     let began = Instant::now();
     shared.health.set_up(W::ROLE);
     if W::ROLE == ConnectionRole::Publish {
-        shared.settlements.publisher.replies.try_again();
+        shared.settlements.publisher.replies.retry_forbidden();
     }
     let reason = work.run(link.clone()).await;
     link.close(&reason).await;
@@ -66,8 +65,8 @@ async fn run<W: SessionWork>(shared: &Shared, work: &mut W, link: Arc<Link>, wai
     if !shared.closing.is_cancelled() {
         metrics::counter!(metric::BROKER_RECONNECTS, "role" => W::ROLE.as_str()).increment(1);
     }
-    // The broker is there, too, if a queue takes nothing or a message is too large.
-    if began.elapsed() >= LASTED || refuses(&reason) || size_limit::refused(&reason).is_some() {
+    // The broker is also reachable if a queue refuses publications or a message is too large.
+    if began.elapsed() >= LASTED || is_refusal(&reason) || size_limit::parse_refusal(&reason).is_some() {
         waits.reset();
     }
     reason
@@ -85,10 +84,11 @@ async fn open(shared: &Arc<Shared>, role: ConnectionRole, host: &BrokerHost) -> 
     Ok(Arc::new(link))
 }
 
-/// Listens to the events of a connection. There is one listener: lapin's events go to whichever takes them first.
+/// Handles the events of a connection. There is only one listener, because lapin passes each event to one listener
+/// only.
 ///
-/// Faults of before the session began are ignored: a check of the topology may close a channel, and the connection's
-/// status shows the others.
+/// Errors from before the session are ignored: a check of the topology may have closed a channel, and the connection's
+/// status shows all others.
 fn watch(
     shared: &Arc<Shared>,
     role: ConnectionRole,
@@ -120,14 +120,14 @@ fn watch(
     });
 }
 
-/// Handles an event. The broker blocks connections that publish, so only that one ever gets such an event.
+/// Handles an event. The broker blocks only connections that publish.
 fn handle(shared: &Shared, role: ConnectionRole, session: &Session, event: Event) {
     match event {
-        // Closed the channel on which the lock was asked for, and nothing else.
+        // This closed only the channel on which the lock was requested.
         Event::Error(error) if lock::is_held(&error) || lock::is_unmarked(&error) => {}
-        // Closed the channel of a check of the topology; a consumer of what is missing gets an error of its own.
+        // This closed the channel of a check of the topology. A consumer of a missing queue gets its own error.
         Event::Error(error) if role == ConnectionRole::Consume && declare::is_objection(&error) => {}
-        // No job waits for these messages.
+        // No job depends on these messages.
         Event::Error(error) if unknown_kinds::is_refused(&error, &shared.prefix) => {}
         Event::Error(error) => session.end(describe(error)),
         Event::ConnectionBlocked(reason) => {

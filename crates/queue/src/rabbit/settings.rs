@@ -5,19 +5,20 @@ use std::{path::PathBuf, time::Duration};
 use clap::ValueEnum;
 use secrecy::SecretString;
 
-/// The treatment of exchanges, queues and bindings when a session begins, and every minute from then on.
+/// The handling of exchanges, queues and bindings when a session begins, and every minute after that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum TopologyMode {
     /// Declares all of them; needs the right to configure.
     #[default]
     Declare,
-    /// Looks for exchanges and queues, and names a missing one; the process is not ready while one is missing.
+    /// Checks that exchanges and queues exist, and reports a missing one. The process is not ready while one is
+    /// missing.
     Verify,
-    /// Assumes that they are there.
+    /// Assumes that they exist.
     Skip,
 }
 
-/// A client certificate, both parts as PEM; read anew for every connection.
+/// A client certificate, both parts as PEM; read again for every connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientIdentity {
     /// The certificate and its chain.
@@ -29,19 +30,19 @@ pub struct ClientIdentity {
 /// The settings of a broker.
 #[derive(Clone, Debug)]
 pub struct RabbitSettings {
-    /// `amqp://` or `amqps://`, one for each host; tried in an order drawn anew for each connection.
+    /// `amqp://` or `amqps://` URLs, one for each host; tried in a new random order for each connection.
     pub urls: Vec<SecretString>,
     /// First part of the name of every exchange and queue.
     pub prefix: String,
     /// The treatment of exchanges, queues and bindings.
     pub topology: TopologyMode,
-    /// Certificate authorities that are trusted beside those of the system, as PEM.
+    /// Certificate authorities that are trusted in addition to those of the system, as PEM.
     pub ca_file: Option<PathBuf>,
-    /// The client certificate that is shown to the broker.
+    /// The client certificate for the broker.
     pub client_identity: Option<ClientIdentity>,
-    /// Name of the connections at the broker, e.g. `purger`, to which their role is added.
+    /// Name of the connections at the broker, e.g. `purger`; their role is appended.
     pub name: String,
-    /// Time after which the session is rebuilt if messages wait and nothing is delivered (SPEC 5.10: 60 s).
+    /// Time after which the session is rebuilt if messages wait and none is delivered (SPEC 5.10: 60 s).
     pub watchdog: Duration,
 }
 
@@ -50,7 +51,7 @@ pub struct RabbitSettings {
 pub struct BrokerAddress {
     /// Host name or address.
     pub host: String,
-    /// It is reached by TLS.
+    /// True if it uses TLS.
     pub secure: bool,
     /// The virtual host.
     pub virtual_host: String,

@@ -1,7 +1,7 @@
-//! The right to settle one delivery: publications first, all of them confirmed, then the acknowledgement.
+//! Settles a delivery: first the publications, until all are confirmed, and then the acknowledgement.
 //!
-//! An acknowledgement counts only in the session that the delivery came by. Where the loss of that session leaves open
-//! whether it reached the broker, [`super::recent`] recognises the message when it comes again.
+//! An acknowledgement is valid only in the session of the delivery. If it is unknown whether it reached the broker
+//! before the session was lost, [`super::recent`] recognises the message when it is redelivered.
 
 use std::{fmt, sync::Arc};
 
@@ -28,14 +28,14 @@ pub(super) struct Settlements {
 }
 
 impl Settlements {
-    /// Runs `task`, which the queue waits for when it closes. From any thread.
+    /// Runs `task`, from any thread. The queue waits for it when it closes.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn_on(task, &self.runtime);
     }
 }
 
-/// The right to settle one delivery. Dropped unused it gives the message back, so that a panic keeps no place in the
-/// prefetch.
+/// The right to settle one delivery. If it is dropped unused, the message is requeued, so that a panic does not occupy
+/// the prefetch.
 pub(super) struct RabbitSettler {
     settlements: Arc<Settlements>,
     acknowledger: Arc<Acknowledger>,
@@ -43,12 +43,12 @@ pub(super) struct RabbitSettler {
     lease: Option<Lease>,
     recent: RecentDelivery,
     tag: u64,
-    /// Knows whether the channel is still good. Taken by whoever settles.
+    /// Shows whether the channel is still usable. Taken by the settlement.
     acker: Option<Acker>,
 }
 
 impl RabbitSettler {
-    /// The right to settle `delivery`, which has just come by the channel of `acknowledger`.
+    /// Creates the right to settle `delivery`, which has just arrived on the channel of `acknowledger`.
     pub(super) fn new(
         settlements: &Arc<Settlements>,
         acknowledger: &Arc<Acknowledger>,
@@ -57,14 +57,14 @@ impl RabbitSettler {
         recent: RecentDelivery,
     ) -> Self {
         flow.take();
-        acknowledger.came(delivery.delivery_tag);
+        acknowledger.register(delivery.delivery_tag);
         let (settlements, acknowledger, flow) = (settlements.clone(), acknowledger.clone(), flow.clone());
         let (tag, acker) = (delivery.delivery_tag, Some(delivery.acker.clone()));
         Self { settlements, acknowledger, flow, lease: None, recent, tag, acker }
     }
 
-    /// The delivery came under this lease.
-    pub(super) fn under(mut self, lease: Option<&Lease>) -> Self {
+    /// Sets the lease under which the delivery arrived.
+    pub(super) fn with_lease(mut self, lease: Option<&Lease>) -> Self {
         self.lease = lease.cloned();
         self
     }
@@ -73,12 +73,12 @@ impl RabbitSettler {
         self.acknowledger.session.is_over() || self.acker.as_ref().is_none_or(Acker::poisoned)
     }
 
-    /// Returns true if all that follows from this message is durable already, and only its acknowledgement was lost.
+    /// Returns true if the message was settled before, and only its acknowledgement was lost.
     pub(super) fn was_settled(&self) -> bool {
         self.settlements.recent.was_settled(&self.recent, Instant::now())
     }
 
-    /// Acknowledges in the background; nothing is published.
+    /// Acknowledges in the background, without publications.
     pub(super) fn acknowledge_in_background(self) {
         let settlements = self.settlements.clone();
         settlements.spawn(async move { drop(self.settle(Vec::new()).await) });
@@ -92,9 +92,9 @@ impl RabbitSettler {
             });
         }
         self.settlements.recent.settled(&self.recent, Instant::now());
-        let may_tell = self.may_tell();
+        let may_settle = self.take_right();
         let Settlements { tasks, runtime, .. } = &*self.settlements;
-        if may_tell && self.acknowledger.acknowledge(self.tag, tasks, runtime).await {
+        if may_settle && self.acknowledger.acknowledge(self.tag, tasks, runtime).await {
             return Ok(Settled::Acknowledged);
         }
         self.settlements.recent.unacknowledged(&self.recent);
@@ -102,16 +102,17 @@ impl RabbitSettler {
         Ok(Settled::Stale)
     }
 
-    /// Where the rejection is lost, the message comes again and is judged again: it has not gone on elsewhere.
+    /// Rejects the delivery. If the rejection is lost, the message is redelivered and handled again; it was not
+    /// published anywhere else.
     async fn leave_to_broker(mut self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
         self.settlements.publisher.publish(publications).await?;
         self.settlements.recent.given_back(&self.recent, Instant::now());
-        let rejected = self.may_tell() && self.acknowledger.reject(self.tag, false).await;
+        let rejected = self.take_right() && self.acknowledger.reject(self.tag, false).await;
         Ok(if rejected { Settled::Acknowledged } else { Settled::Stale })
     }
 
-    /// Takes the right to tell the broker, which is void once the session is over.
-    fn may_tell(&mut self) -> bool {
+    /// Takes the right to acknowledge or reject, which ends with the session.
+    fn take_right(&mut self) -> bool {
         let is_stale = self.is_stale();
         self.acker.take().is_some() && !is_stale
     }

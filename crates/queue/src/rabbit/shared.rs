@@ -18,7 +18,7 @@ pub(super) struct Shared {
     pub(super) prefix: String,
     pub(super) topology: Topology,
     pub(super) mode: TopologyMode,
-    /// Time after which messages that wait in vain end the session.
+    /// Time after which the session ends if messages wait without being delivered.
     pub(super) watchdog: Duration,
     pub(super) health: ConnectionHealth,
     pub(super) settlements: Arc<Settlements>,
@@ -26,26 +26,26 @@ pub(super) struct Shared {
     pub(super) buffers: watch::Sender<Vec<Arc<DeliveryBuffer>>>,
     /// Locked while the topology is declared.
     pub(super) declaring: Mutex<Preparation>,
-    /// Notified when a message proves that a binding is missing.
+    /// Notified when a message shows that a binding is missing.
     pub(super) unbound: Notify,
     pub(super) closing: CancellationToken,
-    /// The reason why a supervisor ended unasked.
+    /// The reason why a supervisor ended on its own.
     pub(super) failure: watch::Sender<Option<String>>,
-    /// The receiver of messages of unknown kinds, if there is one.
+    /// The channel for messages of unknown kinds, if they are consumed.
     pub(super) unknown_kinds: OnceLock<mpsc::Sender<UnknownKindMessage>>,
 }
 
-/// The state of the topology's preparation by this process.
+/// The state of this process's preparation of the topology.
 #[derive(Default)]
 pub(super) struct Preparation {
-    /// The last one was successful.
+    /// True if the last one was successful.
     pub(super) succeeded: bool,
-    /// It was logged that some of the topology is of an earlier version.
+    /// True after it was logged that an earlier version declared some of the topology.
     pub(super) logged: bool,
 }
 
 impl Shared {
-    /// Runs `task`, which the queue waits for when it closes. From any thread.
+    /// Runs `task`, from any thread. The queue waits for it when it closes.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.settlements.spawn(task);
     }

@@ -1,5 +1,5 @@
-//! Messages beyond the broker's `max_message_size`. The broker closes the channel over one, whoever else published on
-//! it, and would do so again for as long as the message is sent. So the message is found by its size and given up.
+//! Messages above the broker's `max_message_size`. The broker closes the channel over such a message, with all other
+//! publications on it, and would do so each time it is sent. So the message is found by its size and given up.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,15 @@ use crate::message::TooLarge;
 /// Beginning of the broker's message (3.10 to 4.x); the size and the limit follow.
 const WORDS: &str = "message size ";
 
-/// Reads the size of a message that the broker did not take, and its limit, if a session ended over that.
-pub(super) fn refused(reason: &str) -> Option<(usize, usize)> {
+/// Reads the size of the message that ended a session, and the broker's limit; `None` for other reasons.
+pub(super) fn parse_refusal(reason: &str) -> Option<(usize, usize)> {
     let (_, sizes) = reason.split_once(WORDS)?;
     let mut numbers = sizes.split(|character: char| !character.is_ascii_digit()).filter_map(|run| run.parse().ok());
     Some((numbers.next()?, numbers.next()?))
 }
 
-/// Finds those of `bodies`, by number, that a broker does not take that said `(size, limit)`. At least one is found:
-/// the broker may count more than the body.
+/// Finds the messages in `bodies`, by number, that a broker refuses that reported `(size, limit)`. At least one is
+/// found: the broker may count more than the body.
 pub(super) fn too_large(bodies: &BTreeMap<u64, usize>, (size, limit): (usize, usize)) -> BTreeMap<u64, TooLarge> {
     let largest = bodies.values().copied().filter(|bytes| *bytes <= size).max().unwrap_or_default();
     let is_refused = |bytes: usize| bytes > limit || largest <= limit && bytes == largest;
@@ -31,10 +31,13 @@ mod tests {
     #[test]
     fn the_sizes_are_read_from_what_the_broker_says() {
         let said = "PRECONDITION_FAILED - message size 2000 is larger than configured max size 1000";
-        assert_eq!(refused(said), Some((2000, 1000)));
-        assert_eq!(refused("PRECONDITION_FAILED - message size 2000 is larger than max size 1000"), Some((2000, 1000)));
-        assert_eq!(refused("PRECONDITION_FAILED - unknown delivery tag 12"), None);
-        assert_eq!(refused("message size unknown"), None);
+        assert_eq!(parse_refusal(said), Some((2000, 1000)));
+        assert_eq!(
+            parse_refusal("PRECONDITION_FAILED - message size 2000 is larger than max size 1000"),
+            Some((2000, 1000))
+        );
+        assert_eq!(parse_refusal("PRECONDITION_FAILED - unknown delivery tag 12"), None);
+        assert_eq!(parse_refusal("message size unknown"), None);
     }
 
     #[test]

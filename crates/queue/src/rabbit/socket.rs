@@ -1,5 +1,5 @@
-//! The socket under a connection, which lapin does not give access to: a way to end a connection that hangs, and what
-//! the broker said of itself in the handshake.
+//! The socket of a connection, to which lapin gives no access: a way to end a connection that hangs, and the identity
+//! that the broker sent in the handshake.
 
 use std::{
     net::{Shutdown, TcpStream},
@@ -8,11 +8,11 @@ use std::{
 
 use super::amqp_handshake::BrokerIdentity;
 
-/// The socket under a connection, to end it where closing by AMQP hangs. Cut when dropped.
+/// The socket of a connection, to end it if closing by AMQP hangs. Dropping it closes the socket.
 #[derive(Default)]
 pub(super) struct SocketHandle(Arc<SocketSlot>);
 
-/// The slot that is filled while the connection is made.
+/// The slot that is filled while the connection is opened.
 #[derive(Default)]
 pub(crate) struct SocketSlot {
     state: Mutex<SocketState>,
@@ -30,12 +30,12 @@ impl SocketHandle {
         self.0.clone()
     }
 
-    /// The broker's identity, once it has introduced itself.
+    /// The broker's identity, after the broker has sent it.
     pub(super) fn identity(&self) -> Option<&BrokerIdentity> {
         self.0.identity.get()
     }
 
-    /// Cuts the socket. lapin's thread sees the end of the stream and ends as well.
+    /// Closes the socket. lapin's thread sees the end of the stream and ends.
     pub(super) fn cut(&self) {
         let mut state = self.0.state();
         state.cut = true;
@@ -52,7 +52,7 @@ impl Drop for SocketHandle {
 }
 
 impl SocketSlot {
-    /// Stores the socket, and cuts it at once if the handle was cut before.
+    /// Stores the socket, and closes it at once if the handle was already closed.
     pub(super) fn store(&self, socket: TcpStream) {
         let mut state = self.state();
         if state.cut {
@@ -62,7 +62,7 @@ impl SocketSlot {
         }
     }
 
-    /// Stores the broker's identity, if this method holds it.
+    /// Stores the broker's identity, if this method contains it.
     pub(super) fn read_handshake(&self, method: &[u8]) {
         if self.identity.get().is_none()
             && let Some(identity) = BrokerIdentity::read(method)

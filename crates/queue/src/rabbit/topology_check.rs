@@ -1,9 +1,9 @@
-//! Checks every minute that the topology is still there, since somebody may delete a part of it while processes run. On
-//! a channel of its own, which a refusal closes, of the connection that consumes, which no alarm of the broker blocks.
+//! Checks every minute that the topology still exists, because a part of it may be deleted while processes run. Uses
+//! its own channel, which a refusal closes, on the consuming connection, which no alarm of the broker blocks.
 //!
-//! AMQP cannot tell whether a binding is there. With `--topology declare` every binding is declared again, which
-//! changes nothing if it is there. With `verify` a missing one is noticed by the first message that it should have
-//! routed: a copy of that message comes to a process ([`super::unknown_kinds`]).
+//! AMQP cannot query bindings. With `--topology declare` every binding is declared again, which changes nothing if it
+//! exists. With `verify` a missing one is noticed by the first message that it should have routed: a process receives a
+//! copy of that message ([`super::unknown_kinds`]).
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -19,12 +19,12 @@ use super::{
 use crate::topology::{dead_exchange, is_ours, jobs_exchange};
 use genfleet_job::Kind;
 
-/// Interval of the checks, about.
+/// Approximate interval of the checks.
 const EVERY: Duration = Duration::from_secs(60);
 
 /// Checks until the session ends.
 pub(super) async fn check(shared: Arc<Shared>, link: Arc<Link>) -> SessionError {
-    // The session began with a check of all of it.
+    // The session began with a full check.
     report(&shared, None);
     if shared.mode == TopologyMode::Skip {
         return pending().await;
@@ -33,7 +33,7 @@ pub(super) async fn check(shared: Arc<Shared>, link: Arc<Link>) -> SessionError 
         // Processes that were started together check one after the other.
         let pause = EVERY.min(shared.watchdog).mul_f64(0.9 + 0.2 * fastrand::f64());
         let _ = timeout(pause, shared.unbound.notified()).await;
-        let found = declare::still_there(&shared, link.connection()).await;
+        let found = declare::check_exists(&shared, link.connection()).await;
         if link.session.is_over() {
             return pending().await;
         }
@@ -45,7 +45,7 @@ pub(super) async fn check(shared: Arc<Shared>, link: Arc<Link>) -> SessionError 
     }
 }
 
-/// Declares all again, and returns what is still missing.
+/// Declares everything again, and returns what is still missing.
 async fn repair(shared: &Shared, link: &Link, missing: SessionError) -> Option<SessionError> {
     match declare::prepare(shared, link.connection()).await {
         Ok(()) => {
@@ -65,8 +65,8 @@ fn report(shared: &Shared, missing: Option<SessionError>) {
     }
 }
 
-/// Records that a message with this exchange and key matched no queue: if these should lead to a queue of ours, a
-/// binding is missing.
+/// Records that a message with this exchange and key matched no queue. If the topology has a queue for them, a binding
+/// is missing.
 pub(super) fn note_unrouted(shared: &Shared, exchange: &str, key: &str) {
     if !is_bound(&shared.prefix, exchange, key) {
         return;
@@ -90,7 +90,7 @@ pub(super) fn note_unrouted(shared: &Shared, exchange: &str, key: &str) {
     }
 }
 
-/// Returns true if the topology has a queue for it.
+/// Returns true if the topology has a queue for this exchange and key.
 fn is_bound(prefix: &str, exchange: &str, key: &str) -> bool {
     let names = |kind: Kind| format!(".{key}.").contains(&format!(".{kind}."));
     if exchange == jobs_exchange(prefix) {

@@ -1,12 +1,14 @@
-//! The publications of one session that are not confirmed: confirms, returns, refusals, and what does not come.
+//! The unconfirmed publications of one session: their confirms, returns and refusals, and overdue confirms.
 //!
-//! Returns. Everything is published mandatory. Not all our exchanges have an alternate, and where a binding is missing
-//! (an exchange was deleted and declared again, bindings follow later) the broker would confirm an event that no queue
-//! has; an alternate for the events would keep it where nobody looks for it. A return means that the topology has to be
-//! declared again, so the session ends over the first one, and the next declares before it publishes.
+//! Returns. Everything is published with the mandatory flag. Not all exchanges have an alternate exchange. If a binding
+//! is missing (for example because an exchange was deleted and declared again, before its bindings), the broker would
+//! confirm an event that is in no queue; an alternate exchange for events would keep it where nobody looks for it. A
+//! return means that the topology must be declared again, so the first return ends the session, and the next session
+//! declares the topology before it publishes.
 //!
-//! lapin (4.12.3, `acknowledgement.rs`, `returned_messages.rs`) queues what comes back and lets the next confirm that
-//! completes carry the oldest of it, whichever publication that confirm is of. It need not be known whose a return is:
+//! lapin (4.12.3, `acknowledgement.rs`, `returned_messages.rs`) queues returned messages, and attaches the oldest one
+//! to the next confirm that completes, whichever publication this confirm belongs to. The code need not know which
+//! publication a return belongs to:
 //!
 //! 1. The broker sends a return before the confirm of the same publication, and lapin handles one frame after the
 //!    other. So
@@ -18,7 +20,7 @@
 //! 3. From the first return on nothing more is sent, and what is confirmed is in doubt. Once nothing is pending, every
 //!    return has been carried: since the last time none waited, each confirm has carried one, and each return was followed
 //!    by its confirm. Then all is durable whose exchange and key nothing came back from
-//!    ([`Unconfirmed::may_have_come_back`]). The rest, and all in doubt if not all confirms come, is published again: at
+//!    ([`Unconfirmed::may_have_been_returned`]). The rest, and all in doubt if not all confirms come, is published again: at
 //!    least once, under the same id.
 
 use std::{
@@ -39,32 +41,33 @@ use tokio::time::Instant;
 use super::{error::describe, link::SessionError, outgoing_message::OutgoingMessage};
 use genfleet_job::{metric, retry};
 
-/// Time without any confirm, with something to confirm and the broker not blocking, after which the session ends.
+/// Time without any confirm after which the session ends, while publications are unconfirmed and the broker does not
+/// block.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Time without one confirm, though others come, after which the session ends.
+/// Time without the confirm of one publication after which the session ends, although others are confirmed.
 const OVERDUE: Duration = Duration::from_secs(120);
-/// Bounds of the pause between two tries of what was refused, with full jitter.
+/// Bounds of the pause before a refused publication is sent again, with full jitter.
 const REFUSED: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
-/// The end of one publication.
+/// The result of one publication.
 pub(super) struct ResolvedConfirm {
     pub(super) number: u64,
     outcome: lapin::Result<Confirmation>,
 }
 
-/// What follows from a confirm.
+/// The consequence of a confirm.
 pub(super) enum ConfirmResult {
-    /// It is durable at the broker.
+    /// The message is durable at the broker.
     Confirmed,
-    /// It is durable unless it came back.
+    /// The message is durable unless it was returned.
     InDoubt,
-    /// The broker does not take it now: it is sent again later.
+    /// The broker refused the message. It is sent again later.
     Refused,
     /// The session is over.
     Lost(SessionError),
 }
 
-struct Refused {
+struct RefusedPublication {
     since: Instant,
     due: Option<Instant>,
     waits: ExponentialBackoff,
@@ -75,14 +78,14 @@ pub(super) struct Unconfirmed {
     channel: Arc<Channel>,
     began: Instant,
     progress: Instant,
-    /// Time until which the broker blocked: nothing was overdue then.
+    /// The last time at which the broker blocked publications. Nothing was overdue until then.
     unblocked: Instant,
     confirms: FuturesUnordered<BoxFuture<'static, ResolvedConfirm>>,
     sent: BTreeMap<u64, Instant>,
-    /// Exchange and key of what came back.
+    /// Exchanges and keys of the returned messages.
     returned: HashSet<(ShortString, ShortString)>,
-    refused: BTreeMap<u64, Refused>,
-    /// Not all confirms will come.
+    refused: BTreeMap<u64, RefusedPublication>,
+    /// True if not all confirms will arrive.
     broken: bool,
 }
 
@@ -102,8 +105,8 @@ impl Unconfirmed {
         }
     }
 
-    /// Sends a publication. It is on its way when this returns: lapin numbers a publication and queues its frames when
-    /// it is first polled.
+    /// Sends a publication. Its frames are queued when this returns: lapin numbers a publication and queues its frames
+    /// when the future is first polled.
     pub(super) fn send(&mut self, number: u64, outgoing: &Arc<OutgoingMessage>) {
         if self.sent.is_empty() {
             self.progress = Instant::now();
@@ -119,12 +122,12 @@ impl Unconfirmed {
         }
     }
 
-    /// Returns true while something is to be confirmed.
+    /// Returns true while publications are unconfirmed.
     pub(super) fn has_pending(&self) -> bool {
         !self.confirms.is_empty()
     }
 
-    /// The next confirm. Never returns unless a publication [is pending](Self::has_pending).
+    /// Waits for the next confirm. Never returns unless a publication [is pending](Self::has_pending).
     pub(super) async fn next(&mut self) -> ResolvedConfirm {
         match self.confirms.next().await {
             Some(resolved) => resolved,
@@ -132,7 +135,7 @@ impl Unconfirmed {
         }
     }
 
-    /// Takes `first` and all other confirms completed by now.
+    /// Returns `first` and all other confirms that are completed now.
     pub(super) fn take_resolved(&mut self, first: Option<ResolvedConfirm>) -> Vec<ResolvedConfirm> {
         let mut confirms: Vec<_> = first.into_iter().collect();
         let woken = Arc::new(Woken::default());
@@ -141,7 +144,7 @@ impl Unconfirmed {
             woken.0.store(false, Ordering::Release);
             match self.confirms.poll_next_unpin(&mut Context::from_waker(&waker)) {
                 Poll::Ready(Some(resolved)) => confirms.push(resolved),
-                // It gives way now and then although more is there, and says so.
+                // It sometimes yields although more are ready, and wakes the task then.
                 Poll::Pending if woken.0.load(Ordering::Acquire) => {}
                 Poll::Pending | Poll::Ready(None) => break,
             }
@@ -163,7 +166,7 @@ impl Unconfirmed {
         }
     }
 
-    /// Decides what follows from a confirm that [`Self::take_resolved`] gave.
+    /// Decides the consequence of a confirm from [`Self::take_resolved`].
     pub(super) fn confirm_result(&mut self, resolved: ResolvedConfirm) -> ConfirmResult {
         let took = self.sent.remove(&resolved.number).map(|sent| sent.elapsed()).unwrap_or_default();
         match resolved.outcome {
@@ -182,36 +185,37 @@ impl Unconfirmed {
 
     fn retry_later(&mut self, number: u64) -> ConfirmResult {
         let (shortest, longest) = REFUSED;
-        let fresh = || Refused { since: Instant::now(), due: None, waits: retry::full_jitter(shortest, longest) };
+        let fresh =
+            || RefusedPublication { since: Instant::now(), due: None, waits: retry::full_jitter(shortest, longest) };
         let refused = self.refused.entry(number).or_insert_with(fresh);
         refused.due = Some(Instant::now() + refused.waits.next_backoff().unwrap_or(longest));
         ConfirmResult::Refused
     }
 
-    /// The reason to end the session if something came back.
+    /// Returns the reason to end the session if a message was returned.
     pub(super) fn unroutable(&self) -> Option<SessionError> {
         let (exchange, key) = self.returned.iter().next()?;
         Some(format!("nothing is bound for exchange {:?}, key {:?}", exchange.as_str(), key.as_str()))
     }
 
-    /// Returns true if it is possible that `outgoing` came back although it was confirmed.
-    pub(super) fn may_have_come_back(&self, outgoing: &OutgoingMessage) -> bool {
+    /// Returns true if `outgoing` may have been returned although it was confirmed.
+    pub(super) fn may_have_been_returned(&self, outgoing: &OutgoingMessage) -> bool {
         let all_known = !self.broken && !self.has_pending();
         !all_known || self.returned.contains(&(outgoing.exchange.clone(), outgoing.key.clone()))
     }
 
-    /// The time of the next retry of what was refused, and its number.
-    pub(super) fn due(&self) -> Option<(Instant, u64)> {
+    /// Returns the time of the next retry of a refused publication, and its number.
+    pub(super) fn next_retry(&self) -> Option<(Instant, u64)> {
         self.refused.iter().filter_map(|(number, refused)| Some((refused.due?, *number))).min()
     }
 
-    /// The number of what is refused longest, and the time since.
-    pub(super) fn refused_longest(&self) -> Option<(u64, Duration)> {
+    /// Returns the number of the publication that has been refused for the longest time, and that time.
+    pub(super) fn longest_refused(&self) -> Option<(u64, Duration)> {
         let since = self.refused.iter().map(|(number, refused)| (refused.since, *number)).min();
         since.map(|(since, number)| (number, since.elapsed()))
     }
 
-    /// Returns true if a publication met a fault.
+    /// Returns true if a publication failed.
     pub(super) fn is_broken(&self) -> bool {
         self.broken
     }
@@ -221,8 +225,8 @@ impl Unconfirmed {
         self.began.elapsed()
     }
 
-    /// The reason to end the session if confirms do not come.
-    pub(super) fn stuck(&mut self, blocked: bool) -> Option<SessionError> {
+    /// Returns the reason to end the session if confirms are overdue.
+    pub(super) fn check_overdue(&mut self, blocked: bool) -> Option<SessionError> {
         if blocked {
             (self.progress, self.unblocked) = (Instant::now(), Instant::now());
         }

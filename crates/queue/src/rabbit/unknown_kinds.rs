@@ -1,5 +1,5 @@
-//! Messages that producers sent for a kind that does not exist: handed over to be answered. Each is a copy; the message
-//! itself stays in the queue of what matched no queue.
+//! Messages for an unknown kind, which the worker answers. Each is a copy; the message itself stays in the queue of
+//! unrouted messages.
 
 use std::{
     convert::Infallible,
@@ -31,17 +31,17 @@ use crate::{
     topology::{jobs_exchange, unknown_kinds_queue},
 };
 
-/// Copies in memory, at most: bodies are of any size.
+/// Maximum number of copies in memory, because bodies can have any size.
 const PREFETCH: u16 = 8;
 
-/// Starts to consume the messages; returns their receiver. A second receiver gets nothing.
+/// Starts to consume the messages, and returns their receiver. A second receiver gets none.
 pub(super) fn register(sender: &OnceLock<mpsc::Sender<UnknownKindMessage>>) -> mpsc::Receiver<UnknownKindMessage> {
     let (to_worker, arrived) = mpsc::channel(PREFETCH.into());
     let _ = sender.set(to_worker);
     arrived
 }
 
-/// Hands messages over until the session is lost; does nothing without a receiver.
+/// Passes messages on until the session is lost. Does nothing without a receiver.
 pub(super) async fn serve(shared: Arc<Shared>, link: Arc<Link>) -> SessionError {
     let Some(sender) = shared.unknown_kinds.get() else { return pending().await };
     match consumer(&shared, &link).await {
@@ -54,7 +54,7 @@ pub(super) async fn serve(shared: Arc<Shared>, link: Arc<Link>) -> SessionError 
     }
 }
 
-/// `None` if the broker refuses: these messages are not answered then, and all else goes on.
+/// Opens the consumer. `None` if the broker refuses: then these messages are not answered.
 async fn consumer(shared: &Shared, link: &Link) -> Result<Option<(Channel, Consumer)>, SessionError> {
     let channel = link.channel(PREFETCH).await?;
     let queue = unknown_kinds_queue(&shared.prefix);
@@ -73,8 +73,8 @@ async fn consumer(shared: &Shared, link: &Link) -> Result<Option<(Channel, Consu
     }
 }
 
-/// Returns true if the broker refused to hand these messages over: the queue is missing, as in the topology of an
-/// earlier version, or our user may not read it. That closes a channel, and nothing else depends on it.
+/// Returns true if the broker refused to deliver these messages, because the queue is missing (as in the topology of an
+/// earlier version) or the user may not read it. This closes only their own channel.
 pub(super) fn is_refused(error: &lapin::Error, prefix: &str) -> bool {
     refusal(error).is_some_and(|(kind, message)| {
         matches!(kind, NOTFOUND | ACCESSREFUSED) && message.contains(&format!("'{}'", unknown_kinds_queue(prefix)))
@@ -96,15 +96,15 @@ async fn hand_over(
         topology_check::note_unrouted(shared, delivery.exchange.as_str(), delivery.routing_key.as_str());
         let known = recent.hold(recent.identity(&delivery, false), delivery.redelivered);
         let settler = RabbitSettler::new(&shared.settlements, &acknowledger, &flow, &delivery, known);
-        // The alternate exchange keeps the exchange by which a message came. What we sent ourselves is not answered.
+        // The alternate exchange keeps the name of the original exchange. Messages from workers are not answered.
         if delivery.exchange.as_str() != jobs {
             settler.acknowledge_in_background();
             continue;
         }
         let (key, settler) = (delivery.routing_key.to_string(), Box::new(settler));
-        let message = convert::taken(delivery, false);
+        let message = convert::with_trusted_headers(delivery, false);
         if sender.send(UnknownKindMessage { key, message, settler }).await.is_err() {
-            // The process drains: the others answer.
+            // The process drains. Other processes answer.
             channel.close(200, "draining".into()).await.map_err(describe)?;
             return pending().await;
         }

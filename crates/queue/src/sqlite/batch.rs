@@ -1,5 +1,5 @@
-//! The batch of `genfleet run`: loaded once, in one transaction, and how far its events were printed. The job files
-//! themselves are read elsewhere.
+//! The batch of `genfleet run`. It is loaded once, in one transaction; the store also records which of its events were
+//! printed. The job files themselves are read elsewhere.
 
 use rusqlite::{OptionalExtension, params};
 
@@ -7,37 +7,37 @@ use super::{
     change::insert_all,
     changes::Changes,
     row,
-    work::{Scope, Work},
+    work::{StoreOperation, TransactionScope},
 };
 use crate::message::Publication;
 
-/// The job files that a store was loaded with.
+/// The job files with which a store was loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// The files, for messages.
     pub source: String,
-    /// The SHA-256 of their content, in hexadecimal: a changed file is another batch.
+    /// The SHA-256 of their content, in hexadecimal. A changed file is a different batch.
     pub sha256: String,
-    /// How many jobs it has, bad lines counted.
+    /// Number of jobs, including invalid lines.
     pub total: u64,
 }
 
 /// The result of loading a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadOutcome {
-    /// It is in the store now.
+    /// The batch is in the store now.
     Loaded,
-    /// It was already, from an earlier start: nothing was published.
+    /// The batch was already in the store, from an earlier start. Nothing was published.
     Already {
-        /// Its events were printed up to this sequence.
+        /// The sequence up to which its events were printed.
         printed: i64,
     },
-    /// The store has another batch: nothing was published.
+    /// The store contains another batch. Nothing was published.
     Refused {
-        /// That one.
+        /// The other batch.
         recorded: Batch,
     },
-    /// The store has no batch but jobs, dead letters or events of others: nothing was published.
+    /// The store contains no batch, but other jobs, dead letters or events. Nothing was published.
     Foreign,
 }
 
@@ -47,14 +47,14 @@ pub(super) struct LoadBatch {
     pub(super) publications: Vec<Publication>,
 }
 
-/// Records up to which sequence events were printed.
+/// Records the sequence up to which events were printed.
 pub(super) struct RecordPrinted(pub(super) i64);
 
-impl Work for LoadBatch {
-    type Found = LoadOutcome;
-    type Answer = LoadOutcome;
+impl StoreOperation for LoadBatch {
+    type Staged = LoadOutcome;
+    type Output = LoadOutcome;
 
-    fn run(&self, scope: &Scope<'_>, changes: &mut Changes) -> rusqlite::Result<LoadOutcome> {
+    fn run(&self, scope: &TransactionScope<'_>, changes: &mut Changes) -> rusqlite::Result<LoadOutcome> {
         const SQL: &str = "INSERT INTO batch (id, source, sha256, total, printed) VALUES (1, ?1, ?2, ?3, 0)";
         let found = outcome(scope.connection, &self.batch)?;
         if found != LoadOutcome::Loaded {
@@ -67,24 +67,24 @@ impl Work for LoadBatch {
         Ok(LoadOutcome::Loaded)
     }
 
-    fn answer(self, outcome: LoadOutcome) -> LoadOutcome {
+    fn into_output(self, outcome: LoadOutcome) -> LoadOutcome {
         outcome
     }
 }
 
-impl Work for RecordPrinted {
-    type Found = ();
-    type Answer = ();
+impl StoreOperation for RecordPrinted {
+    type Staged = ();
+    type Output = ();
 
-    fn run(&self, scope: &Scope<'_>, _: &mut Changes) -> rusqlite::Result<()> {
+    fn run(&self, scope: &TransactionScope<'_>, _: &mut Changes) -> rusqlite::Result<()> {
         scope.connection.prepare_cached("UPDATE batch SET printed = ?1")?.execute([self.0])?;
         Ok(())
     }
 
-    fn answer(self, (): ()) {}
+    fn into_output(self, (): ()) {}
 }
 
-/// The result that loading `batch` would have.
+/// Returns the result that loading `batch` would have.
 pub(super) fn outcome(connection: &rusqlite::Connection, batch: &Batch) -> rusqlite::Result<LoadOutcome> {
     const ANYTHING: &str = "SELECT EXISTS (SELECT 1 FROM message) OR EXISTS (SELECT 1 FROM dead)
         OR EXISTS (SELECT 1 FROM event)";
@@ -96,7 +96,7 @@ pub(super) fn outcome(connection: &rusqlite::Connection, batch: &Batch) -> rusql
     })
 }
 
-/// The batch that the store was loaded with, and up to which sequence its events were printed.
+/// Returns the batch with which the store was loaded, and the sequence up to which its events were printed.
 pub(super) fn recorded(connection: &rusqlite::Connection) -> rusqlite::Result<Option<(Batch, i64)>> {
     const SQL: &str = "SELECT source, sha256, total, printed FROM batch";
     let read = |found: &rusqlite::Row<'_>| {

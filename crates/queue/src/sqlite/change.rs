@@ -1,6 +1,6 @@
-//! Changes of the tables by publishing and settling: one row removed and others inserted, in one transaction.
+//! Changes of the tables by publishing and settling: one row is removed and others are inserted, in one transaction.
 //!
-//! The writer begins and ends transactions, and runs many changes in one.
+//! The writer begins and ends transactions, and runs many changes in each.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{
     changes::{ChangeKey, Changes},
     handle::WriterHandle,
     row,
-    work::{Reply, Scope, Work},
+    work::{OperationReply, StoreOperation, TransactionScope},
 };
 use crate::message::{Destination, Publication, QueueError};
 use genfleet_job::{
@@ -24,53 +24,53 @@ use genfleet_job::{
 };
 
 const EVENTS_KEPT: i64 = 1_000_000;
-/// A batch keeps all its events: it is read to its end from them.
+/// Removes old events. A batch keeps all its events, because they are read to find its end.
 const TRIM: &str = "DELETE FROM event WHERE sequence <= ?1 AND NOT EXISTS (SELECT 1 FROM batch)";
-/// Old events are removed at every so many new ones.
+/// Number of new events after which old ones are removed.
 const TRIM_EVERY: i64 = 1_000;
-/// The headers of a producer that are kept (SPEC 6.1).
+/// The producer's headers that are kept (SPEC 6.1).
 const PRODUCERS_HEADERS: [&str; 3] = ["traceparent", "tracestate", ENQUEUED_MS];
 
 /// The row that a change removes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RowRemoval {
-    /// No row: the change only publishes.
+    /// Removes no row. The change only publishes.
     Nothing,
-    /// A settled delivery. The publications are made even if it is gone already.
+    /// Removes a settled delivery. The publications are stored even if the row no longer exists.
     Delivery(i64),
-    /// The claim on a delivery, which is visible again and counts one more return.
+    /// Removes the claim on a delivery. The row is visible again, with one more return.
     Claim(i64),
-    /// A dead letter. The publications are made only if it was still there.
+    /// Removes a dead letter. The publications are stored only if it still exists.
     DeadLetter(i64),
 }
 
-struct Change {
+struct StoreChange {
     removal: RowRemoval,
     publications: Vec<Publication>,
 }
 
 impl WriterHandle {
-    /// Removes a row and makes `publications` durable; false if the row was gone already. Timed like a confirm of the
-    /// broker.
+    /// Removes a row and stores `publications`. Returns false if the row no longer exists. The time is measured like a
+    /// broker's confirm.
     pub(super) async fn change(&self, removal: RowRemoval, publications: Vec<Publication>) -> Result<bool, QueueError> {
         let begun = Instant::now();
-        let found = self.ask(Change { removal, publications }).await?;
+        let found = self.ask(StoreChange { removal, publications }).await?;
         histogram!(metric::PUBLISH_CONFIRM).record(begun.elapsed());
         Ok(found)
     }
 
     /// Removes a row and publishes nothing.
-    pub(super) fn post_removal(&self, removal: RowRemoval) -> Reply<bool> {
-        self.post(Change { removal, publications: Vec::new() })
+    pub(super) fn post_removal(&self, removal: RowRemoval) -> OperationReply<bool> {
+        self.post(StoreChange { removal, publications: Vec::new() })
     }
 }
 
-impl Work for Change {
-    type Found = bool;
-    type Answer = bool;
+impl StoreOperation for StoreChange {
+    type Staged = bool;
+    type Output = bool;
 
-    /// Returns true if the row was there.
-    fn run(&self, scope: &Scope<'_>, changes: &mut Changes) -> rusqlite::Result<bool> {
+    /// Returns true if the row existed.
+    fn run(&self, scope: &TransactionScope<'_>, changes: &mut Changes) -> rusqlite::Result<bool> {
         let found = remove(scope, self.removal, changes)?;
         if found || !matches!(self.removal, RowRemoval::DeadLetter(_)) {
             insert_all(scope, &self.publications, changes)?;
@@ -78,14 +78,14 @@ impl Work for Change {
         Ok(found)
     }
 
-    fn answer(self, found: bool) -> bool {
+    fn into_output(self, found: bool) -> bool {
         found
     }
 }
 
 /// Inserts all of `publications` into their tables.
 pub(super) fn insert_all(
-    scope: &Scope<'_>,
+    scope: &TransactionScope<'_>,
     publications: &[Publication],
     changes: &mut Changes,
 ) -> rusqlite::Result<()> {
@@ -111,7 +111,7 @@ pub(super) fn insert_all(
     Ok(())
 }
 
-fn remove(scope: &Scope<'_>, removal: RowRemoval, changes: &mut Changes) -> rusqlite::Result<bool> {
+fn remove(scope: &TransactionScope<'_>, removal: RowRemoval, changes: &mut Changes) -> rusqlite::Result<bool> {
     match removal {
         RowRemoval::Nothing => Ok(true),
         RowRemoval::Delivery(id) => {
@@ -126,8 +126,8 @@ fn remove(scope: &Scope<'_>, removal: RowRemoval, changes: &mut Changes) -> rusq
     }
 }
 
-/// Releases a claim. The row keeps its time, and with it its place near the head.
-fn give_back(scope: &Scope<'_>, id: i64, changes: &mut Changes) -> rusqlite::Result<bool> {
+/// Releases a claim. The row keeps its time, and therefore its position near the head.
+fn give_back(scope: &TransactionScope<'_>, id: i64, changes: &mut Changes) -> rusqlite::Result<bool> {
     const SQL: &str = "UPDATE message SET claimed = 0, returns = returns + 1
         WHERE id = ?1 AND claimed = 1 RETURNING kind, lane = 'suspect'";
     let mut statement = scope.connection.prepare_cached(SQL)?;
@@ -144,7 +144,7 @@ fn give_back(scope: &Scope<'_>, id: i64, changes: &mut Changes) -> rusqlite::Res
 }
 
 fn enqueue(
-    scope: &Scope<'_>,
+    scope: &TransactionScope<'_>,
     (kind, lane): (Kind, Lane),
     after: Duration,
     message: &Message,
@@ -156,7 +156,7 @@ fn enqueue(
     insert(scope, SQL, params![kind.as_str(), lane.as_str(), visible_at(scope.now, after)], message, headers)
 }
 
-fn bury(scope: &Scope<'_>, kind: &str, message: &Message) -> rusqlite::Result<()> {
+fn bury(scope: &TransactionScope<'_>, kind: &str, message: &Message) -> rusqlite::Result<()> {
     const SQL: &str = "INSERT INTO dead (kind, died_at,
         message_id, correlation_id, reply_to, timestamp, content_type, headers, body)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
@@ -165,7 +165,7 @@ fn bury(scope: &Scope<'_>, kind: &str, message: &Message) -> rusqlite::Result<()
 
 /// Runs `sql` with `first` as its first parameters and the message's columns after them.
 fn insert(
-    scope: &Scope<'_>,
+    scope: &TransactionScope<'_>,
     sql: &str,
     first: &[&dyn ToSql],
     message: &Message,
@@ -187,7 +187,7 @@ fn insert(
     Ok(())
 }
 
-fn record(scope: &Scope<'_>, key: &str, message: &Message) -> rusqlite::Result<()> {
+fn record(scope: &TransactionScope<'_>, key: &str, message: &Message) -> rusqlite::Result<()> {
     const SQL: &str = "INSERT INTO event (key, inserted_at, body) VALUES (?1, ?2, ?3)";
     let body: &[u8] = &message.body;
     let mut statement = scope.connection.prepare_cached(SQL)?;
@@ -199,7 +199,7 @@ fn record(scope: &Scope<'_>, key: &str, message: &Message) -> rusqlite::Result<(
     Ok(())
 }
 
-/// Rounded up: a delay is never shorter than asked for.
+/// Rounds up, so that a delay is never shorter than requested.
 fn visible_at(now: Timestamp, after: Duration) -> i64 {
     if after.is_zero() {
         return now.as_millisecond();

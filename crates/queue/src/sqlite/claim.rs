@@ -1,6 +1,6 @@
-//! Claims rows for a consumer, in the order in which they are to be started.
+//! Claims rows for a consumer, in the order in which they are to start.
 //!
-//! A claim is on the disk before its rows are handed out, so that the death of a process is counted.
+//! A claim is on disk before its rows are delivered, so that a crash of the process is counted.
 
 use std::time::Duration;
 
@@ -12,57 +12,57 @@ use super::{
     handle::WriterHandle,
     row,
     settler::RowClaim,
-    work::{Scope, Work},
+    work::{StoreOperation, TransactionScope},
 };
 use genfleet_job::{
     Kind,
     message::{Lane, Message},
 };
 
-/// Pause of a consumer before it asks again while the store is unavailable.
+/// Pause of a consumer between two requests while the store is unavailable.
 const UNAVAILABLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// A request for rows of a kind.
 pub(super) struct Claim {
     pub(super) kind: Kind,
-    /// The lanes, in turn; each row of one is followed by one of the next while that has any.
+    /// The lanes, which take turns row by row while they have rows.
     pub(super) lanes: Vec<Lane>,
-    /// Number of rows, at most.
+    /// Maximum number of rows.
     pub(super) limit: usize,
-    /// Gives rows back that are not settled.
+    /// The writer that returns unsettled rows.
     pub(super) handle: WriterHandle,
 }
 
-/// Rows that are claimed once the transaction is committed.
+/// Rows that are claimed when the transaction is committed.
 pub(super) struct FoundRows {
-    rows: Vec<Row>,
+    rows: Vec<ClaimedRow>,
     next_due: Option<i64>,
 }
 
 #[derive(Debug)]
 pub(super) struct ClaimedRows {
-    /// In the order in which they are to be started.
-    pub(super) rows: Vec<(RowClaim, Row)>,
-    /// Time at which the next delayed row becomes visible, in Unix milliseconds; known where fewer rows came than were
-    /// asked.
+    /// The rows in the order in which they are to start.
+    pub(super) rows: Vec<(RowClaim, ClaimedRow)>,
+    /// Time at which the next delayed row becomes visible, in Unix milliseconds. Known only if fewer rows than the
+    /// limit were claimed.
     pub(super) next_due: Option<i64>,
 }
 
-/// One row, as it was when it was claimed.
+/// The content of a row when it was claimed.
 #[derive(Debug)]
-pub(super) struct Row {
+pub(super) struct ClaimedRow {
     id: i64,
     pub(super) lane: Lane,
-    /// Earlier returns.
+    /// Number of earlier returns.
     pub(super) delivery_count: u32,
     pub(super) message: Message,
 }
 
-impl Work for Claim {
-    type Found = FoundRows;
-    type Answer = ClaimedRows;
+impl StoreOperation for Claim {
+    type Staged = FoundRows;
+    type Output = ClaimedRows;
 
-    fn run(&self, scope: &Scope<'_>, _: &mut Changes) -> rusqlite::Result<FoundRows> {
+    fn run(&self, scope: &TransactionScope<'_>, _: &mut Changes) -> rusqlite::Result<FoundRows> {
         let waiting = |lane: &Lane| visible(scope, self.kind, *lane, self.limit).map(|ids| (*lane, ids));
         let waiting = self.lanes.iter().map(waiting).collect::<rusqlite::Result<Vec<_>>>()?;
         let chosen = in_turn(waiting, self.limit);
@@ -72,19 +72,19 @@ impl Work for Claim {
         Ok(FoundRows { rows, next_due })
     }
 
-    fn answer(self, found: FoundRows) -> ClaimedRows {
-        let claim = |row: Row| (RowClaim::new(row.id, self.kind, self.handle.clone()), row);
+    fn into_output(self, found: FoundRows) -> ClaimedRows {
+        let claim = |row: ClaimedRow| (RowClaim::new(row.id, self.kind, self.handle.clone()), row);
         ClaimedRows { rows: found.rows.into_iter().map(claim).collect(), next_due: found.next_due }
     }
 
-    /// No rows now: a consumer can be paused while the store is unavailable.
+    /// Returns no rows, so that a consumer can be paused while the store is unavailable.
     fn when_unavailable(&self, now: Timestamp) -> Option<FoundRows> {
         let pause = i64::try_from(UNAVAILABLE_PAUSE.as_millis()).unwrap_or(i64::MAX);
         Some(FoundRows { rows: Vec::new(), next_due: Some(now.as_millisecond().saturating_add(pause)) })
     }
 }
 
-/// Takes one row of each lane in turn, the rest of the longer one at the end; `limit` at most.
+/// Takes at most `limit` rows from the lanes in turn, and then the rest of the longer one.
 fn in_turn(waiting: Vec<(Lane, Vec<i64>)>, limit: usize) -> Vec<(Lane, i64)> {
     let mut lanes: Vec<_> = waiting.into_iter().map(|(lane, ids)| (lane, ids.into_iter())).collect();
     let mut chosen = Vec::with_capacity(limit);
@@ -100,7 +100,7 @@ fn in_turn(waiting: Vec<(Lane, Vec<i64>)>, limit: usize) -> Vec<(Lane, i64)> {
     }
 }
 
-fn visible(scope: &Scope<'_>, kind: Kind, lane: Lane, limit: usize) -> rusqlite::Result<Vec<i64>> {
+fn visible(scope: &TransactionScope<'_>, kind: Kind, lane: Lane, limit: usize) -> rusqlite::Result<Vec<i64>> {
     const SQL: &str = "SELECT id FROM message WHERE kind = ?1 AND lane = ?2 AND claimed = 0 AND visible_at <= ?3
         ORDER BY visible_at, id LIMIT ?4";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -110,14 +110,15 @@ fn visible(scope: &Scope<'_>, kind: Kind, lane: Lane, limit: usize) -> rusqlite:
     ids.collect()
 }
 
-fn take(connection: &Connection, id: i64, lane: Lane) -> rusqlite::Result<Row> {
+fn take(connection: &Connection, id: i64, lane: Lane) -> rusqlite::Result<ClaimedRow> {
     const SQL: &str = "UPDATE message SET claimed = 1 WHERE id = ?1 RETURNING returns,
         message_id, correlation_id, reply_to, timestamp, content_type, headers, body";
     let mut statement = connection.prepare_cached(SQL)?;
-    statement.query_row([id], |row| Ok(Row { id, lane, delivery_count: row.get(0)?, message: row::read(row, 1)? }))
+    statement
+        .query_row([id], |row| Ok(ClaimedRow { id, lane, delivery_count: row.get(0)?, message: row::read(row, 1)? }))
 }
 
-fn next_due(scope: &Scope<'_>, kind: Kind, lanes: &[Lane]) -> rusqlite::Result<Option<i64>> {
+fn next_due(scope: &TransactionScope<'_>, kind: Kind, lanes: &[Lane]) -> rusqlite::Result<Option<i64>> {
     const SQL: &str = "SELECT min(visible_at) FROM message
         WHERE kind = ?1 AND lane = ?2 AND claimed = 0 AND visible_at > ?3";
     let mut statement = scope.connection.prepare_cached(SQL)?;

@@ -1,8 +1,9 @@
-//! Steps of the wall clock. Rows become visible by the wall clock, since they outlast the process. Where it is set
-//! back, delayed rows would wait as much longer. The time last seen is therefore kept, in the file for the next process
-//! and beside the monotonic clock for this one, and the worker of the store moves all rows back with the clock.
+//! Steps of the wall clock. Rows become visible by the wall clock, because they outlive the process. If the clock is
+//! set back, delayed rows would wait longer by as much. Therefore the last time is kept, in the file for the next
+//! process and next to the monotonic clock for this one, and the worker of the store moves all rows back with the
+//! clock.
 //!
-//! A clock that is set forward makes delayed rows come early: it cannot be told from a machine that was asleep.
+//! A clock that is set forward makes delayed rows visible early: this looks the same as a machine that was suspended.
 
 use std::time::{Duration, Instant};
 
@@ -12,33 +13,33 @@ use rusqlite::{Connection, OptionalExtension};
 use super::role::Role;
 use genfleet_job::clock::SharedClock;
 
-/// A smaller step is added to the next ones.
+/// Smallest step that is applied, in milliseconds. Smaller steps are added up.
 const SMALLEST: i64 = 1_000;
-/// The time is noted in the file so often at most, Unix milliseconds.
+/// Minimum interval of writing the time to the file, in milliseconds.
 const NOTE_EVERY: i64 = 1_000;
 
-/// What is known of the time. Milliseconds since 1970, as in the rows.
+/// The last known time, in milliseconds since 1970 as in the rows.
 #[derive(Debug)]
 pub(super) struct ClockSteps {
     clock: SharedClock,
     role: Role,
-    /// The wall clock, and when it said so.
+    /// The time of the wall clock, and the monotonic time of reading it.
     seen: (i64, Instant),
-    /// What is in the file.
+    /// The time in the file.
     noted: i64,
 }
 
-/// One look at the clock, to be [kept](Steps::keep) once what it wrote is on the disk.
+/// A reading of the clock, to be [kept](ClockSteps::keep) after its changes are on disk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClockReading {
     pub(super) now: Timestamp,
     at: Instant,
-    /// By how much it was set back.
+    /// The number of milliseconds by which the clock was set back.
     back: Option<i64>,
 }
 
 impl ClockSteps {
-    /// Of a store that is being opened.
+    /// Reads the last time from a store that is being opened.
     pub(super) fn new(connection: &Connection, role: Role, clock: SharedClock) -> rusqlite::Result<Self> {
         let noted: Option<i64> = connection.query_row("SELECT at FROM clock", [], |row| row.get(0)).optional()?;
         let noted = noted.unwrap_or(i64::MIN);
@@ -46,13 +47,13 @@ impl ClockSteps {
         Ok(Self { clock, role, seen, noted })
     }
 
-    /// Looks at the clock inside a transaction: if it was set back, all rows go back with it.
+    /// Reads the clock inside a transaction. If it was set back, moves all rows back with it.
     pub(super) fn look(&self, transaction: &Connection) -> rusqlite::Result<ClockReading> {
         let (now, at) = (self.clock.now(), Instant::now());
         let behind = self.due(at).saturating_sub(now.as_millisecond());
         let back = (self.role == Role::Worker && behind >= SMALLEST).then_some(behind);
         if let Some(back) = back {
-            // A row without end stays without end.
+            // A row that is delayed for ever stays so.
             const SQL: &str = "UPDATE message SET visible_at = visible_at - ?1 WHERE visible_at < 9223372036854775807";
             transaction.execute(SQL, [back])?;
         }
@@ -64,7 +65,7 @@ impl ClockSteps {
         Ok(look)
     }
 
-    /// What `look` wrote is on the disk.
+    /// Keeps a reading whose changes are on disk.
     pub(super) fn keep(&mut self, look: ClockReading) {
         if let Some(back) = look.back {
             let by = Duration::from_millis(back.unsigned_abs());
@@ -72,13 +73,13 @@ impl ClockSteps {
         }
         self.noted = self.to_note(look).unwrap_or(self.noted);
         let now = look.now.as_millisecond();
-        // Small steps back are remembered until they are worth it.
+        // Small steps back are added up until they reach the smallest step.
         if look.back.is_some() || now > self.due(look.at) {
             self.seen = (now, look.at);
         }
     }
 
-    /// What the wall clock says at `at` if nobody sets it.
+    /// Returns the time that the wall clock shows at `at` if it is not set.
     fn due(&self, at: Instant) -> i64 {
         let (wall, when) = self.seen;
         let passed = at.saturating_duration_since(when).as_millis();

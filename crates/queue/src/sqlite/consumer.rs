@@ -1,7 +1,7 @@
-//! The rows of one kind as deliveries: claimed on demand, no more than there are free slots, and waited for without
-//! asking the store over and over.
+//! Delivers the rows of one kind. Rows are claimed on demand, never more than there are free slots, and waiting for
+//! rows does not poll the store.
 //!
-//! Every wait is in a field, so that a dropped future loses nothing.
+//! The state of every wait is in a field, so that a dropped future loses nothing.
 
 use std::{collections::VecDeque, future, sync::Arc, time::Duration};
 
@@ -13,18 +13,18 @@ use tokio::{
 
 use super::{
     changes::ChangeKey,
-    claim::{Claim, ClaimedRows, Row},
+    claim::{Claim, ClaimedRow, ClaimedRows},
     handle::WriterHandle,
     settler::StoreSettler,
-    work::Reply,
+    work::OperationReply,
 };
 use crate::message::Delivery;
 use genfleet_job::{Kind, clock::SharedClock, message::Lane};
 use genfleet_telemetry::trace::Span;
 
-/// Rows claimed at once.
+/// Maximum number of rows that are claimed at once.
 const BATCH: usize = 64;
-/// Longest sleep at once: the clock of the machine may be set meanwhile.
+/// Maximum sleep, because the wall clock may be set during it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// The new and started jobs of one kind.
@@ -35,28 +35,28 @@ pub(crate) struct Consumer {
     open: watch::Sender<bool>,
 }
 
-/// The suspects of one kind, one unsettled at a time.
+/// The suspects of one kind, of which one is unsettled at a time.
 #[derive(Debug)]
 pub(crate) struct Suspects {
     feed: Arc<Mutex<KindFeed>>,
     open: watch::Receiver<bool>,
 }
 
-/// A claim that the writer has not answered yet.
+/// A claim to which the writer has not replied yet.
 #[derive(Debug)]
-struct Pending {
-    answer: Reply<ClaimedRows>,
+struct PendingClaim {
+    answer: OperationReply<ClaimedRows>,
     slots: OwnedSemaphorePermit,
-    /// Count of changes when it was asked.
+    /// Count of changes at the time of the request.
     seen: u64,
 }
 
-/// A pause: there is nothing to claim before one of these.
+/// A pause until there may be rows to claim.
 #[derive(Debug)]
-struct Rest {
-    /// Another count of changes than this.
+struct ClaimPause {
+    /// Ends when the count of changes differs from this.
     seen: u64,
-    /// This time, in Unix milliseconds.
+    /// Ends at this time, in Unix milliseconds.
     due: Option<i64>,
 }
 
@@ -66,13 +66,13 @@ struct KindFeed {
     handle: WriterHandle,
     clock: SharedClock,
     kind: Kind,
-    /// The lane whose turn is next comes first.
+    /// The lanes, beginning with the one whose turn is next.
     lanes: Vec<Lane>,
     key: ChangeKey,
     slots: Arc<Semaphore>,
     ready: VecDeque<Delivery>,
-    pending: Option<Pending>,
-    rest: Option<Rest>,
+    pending: Option<PendingClaim>,
+    rest: Option<ClaimPause>,
 }
 
 impl Consumer {
@@ -85,7 +85,7 @@ impl Consumer {
         }
     }
 
-    /// The next new or started job. Waits for ever once the store is closed, and while the consumer is paused.
+    /// Returns the next new or started job. Waits for ever after the store is closed, and while the consumer is paused.
     pub(crate) async fn next(&mut self) -> Delivery {
         if !*self.open.borrow() {
             return future::pending().await;
@@ -97,7 +97,8 @@ impl Consumer {
         Suspects { feed: Arc::clone(&self.suspects), open: self.open.subscribe() }
     }
 
-    /// Takes no more rows, suspects included; returns those that were claimed and not taken, seldom any.
+    /// Claims no more rows, including suspects. Returns the rows that were claimed but not taken, of which there are
+    /// few.
     pub(crate) async fn pause(&mut self) -> Vec<Delivery> {
         self.open.send_replace(false);
         let mut suspects = self.suspects.lock().await;
@@ -123,11 +124,11 @@ impl Consumer {
 }
 
 impl Suspects {
-    /// The next suspect, once the one before it is settled.
+    /// Returns the next suspect, after the previous one is settled.
     pub(crate) async fn next(&mut self) -> Delivery {
         let mut closing = self.open.clone();
         loop {
-            // An error says that the consumer is gone, and with it whoever could close it.
+            // An error means that the consumer was dropped, so nothing can close it any more.
             let _ = self.open.wait_for(|open| *open).await;
             select! {
                 biased;
@@ -172,7 +173,7 @@ impl KindFeed {
 
     /// Waits until a row may have become visible.
     async fn rest(&mut self) {
-        let Some(Rest { seen, due }) = self.rest else { return };
+        let Some(ClaimPause { seen, due }) = self.rest else { return };
         let mut changes = self.handle.state().changes.subscribe();
         select! {
             // Cannot fail: the handle holds the sender.
@@ -188,7 +189,7 @@ impl KindFeed {
         time::sleep(Duration::from_millis(u64::try_from(left).unwrap_or(0)).min(LONGEST_SLEEP)).await;
     }
 
-    /// Waits for one free slot, and takes as many more as are free by then.
+    /// Waits for a free slot, and then takes all free ones.
     async fn free_slots(&self) -> OwnedSemaphorePermit {
         let Ok(mut slots) = Arc::clone(&self.slots).acquire_owned().await else { return future::pending().await };
         let more = u32::try_from(self.slots.available_permits().min(BATCH - 1)).unwrap_or(0);
@@ -202,14 +203,14 @@ impl KindFeed {
         let seen = self.handle.state().changes.borrow().of(self.key);
         let (kind, lanes, limit, handle) = (self.kind, self.lanes.clone(), slots.num_permits(), self.handle.clone());
         let answer = self.handle.post(Claim { kind, lanes, limit, handle });
-        self.pending = Some(Pending { answer, slots, seen });
+        self.pending = Some(PendingClaim { answer, slots, seen });
     }
 
-    /// Receives what was claimed; false once the writer is gone.
+    /// Receives the claimed rows. Returns false if the writer has ended.
     async fn receive(&mut self) -> bool {
         let Some(pending) = &mut self.pending else { return true };
         let answer = (&mut pending.answer).await;
-        let Some(Pending { slots, seen, .. }) = self.pending.take() else { return true };
+        let Some(PendingClaim { slots, seen, .. }) = self.pending.take() else { return true };
         match answer {
             Ok(Ok(claimed)) => self.keep(claimed, slots, seen),
             Ok(Err(_)) | Err(_) => return false,
@@ -219,7 +220,7 @@ impl KindFeed {
 
     fn keep(&mut self, claimed: ClaimedRows, mut slots: OwnedSemaphorePermit, seen: u64) {
         if claimed.rows.len() < slots.num_permits() {
-            self.rest = Some(Rest { seen, due: claimed.next_due });
+            self.rest = Some(ClaimPause { seen, due: claimed.next_due });
         }
         if let Some((_, last)) = claimed.rows.last() {
             let next = self.lanes.iter().position(|lane| *lane == last.lane).map_or(0, |at| at + 1);
@@ -227,10 +228,10 @@ impl KindFeed {
             self.lanes.rotate_left(turn);
         }
         for (claim, row) in claimed.rows {
-            // Never more rows than slots; were there more, dropping them gives them back.
+            // There are never more rows than slots. Dropping a row would return it.
             let Some(slot) = slots.split(1) else { return };
             let settler = Box::new(StoreSettler::new(claim, slot));
-            let Row { message, lane, delivery_count, .. } = row;
+            let ClaimedRow { message, lane, delivery_count, .. } = row;
             let (redelivered, defect) = (delivery_count > 0, None);
             let span = Span::default();
             self.ready.push_back(Delivery { message, lane, delivery_count, redelivered, defect, settler, span });

@@ -1,4 +1,4 @@
-//! The metrics of the store: its condition, and the number of messages that wait in it.
+//! The metrics of the store: its condition and the number of waiting messages.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     handle::{StoreCondition, StoreState},
-    inspect::Reader,
+    inspect::StoreReader,
     row,
 };
 use genfleet_job::{Kind, clock::SharedClock, message::Lane, metric};
@@ -20,8 +20,8 @@ use genfleet_job::{Kind, clock::SharedClock, message::Lane, metric};
 /// Interval of the counts.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Counts what waits of `kind` until the store is closed.
-pub(super) async fn count(reader: Reader, state: Arc<StoreState>, clock: SharedClock, kind: Kind) {
+/// Counts the waiting messages of `kind` until the store is closed.
+pub(super) async fn count(reader: StoreReader, state: Arc<StoreState>, clock: SharedClock, kind: Kind) {
     let mut due = interval(EVERY);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut condition = state.condition.subscribe();
@@ -41,7 +41,7 @@ pub(super) async fn count(reader: Reader, state: Arc<StoreState>, clock: SharedC
     }
 }
 
-/// Number of jobs that could be started now in each lane, and of dead letters.
+/// Returns the number of jobs that can start now in each lane, and of dead letters.
 pub(super) fn ready(connection: &Connection, kind: Kind, now: Timestamp) -> rusqlite::Result<Vec<(&'static str, u64)>> {
     const VISIBLE: &str = "SELECT count(*) FROM message
         WHERE kind = ?1 AND lane = ?2 AND claimed = 0 AND visible_at <= ?3";

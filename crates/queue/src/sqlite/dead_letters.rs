@@ -1,5 +1,5 @@
-//! The dead letters of the embedded store: read a page at a time, each removed in one transaction with what is
-//! published for it.
+//! The dead letters of the embedded store. They are read page by page, and each is removed in one transaction together
+//! with its publications.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 use genfleet_job::message::HeaderValue;
 
-/// Rows read at once.
+/// Number of rows that are read at once.
 const PAGE: usize = 64;
 
 impl SqliteQueue {
@@ -25,7 +25,7 @@ impl SqliteQueue {
         }
     }
 
-    /// Browses `queue` as it is now.
+    /// Browses the current messages of `queue`.
     pub(crate) async fn browse(&self, queue: DeadLetterQueue) -> Result<StoreBrowser, QueueError> {
         let (total, last) = match kind(queue) {
             Some(kind) => self.dead_letters_end(Some(kind)).await?,
@@ -36,7 +36,7 @@ impl SqliteQueue {
     }
 }
 
-/// A store routes every message, so that none is unrouted.
+/// Returns false for the queue of unrouted messages, because a store routes every message.
 fn kind(queue: DeadLetterQueue) -> Option<&'static str> {
     match queue {
         DeadLetterQueue::Dead(_) | DeadLetterQueue::Unknown => Some(queue.as_str()),
@@ -50,7 +50,7 @@ pub(crate) struct StoreBrowser {
     store: SqliteQueue,
     queue: DeadLetterQueue,
     total: u64,
-    /// Sequence of the last message that was there when browsing began.
+    /// Sequence of the last message at the beginning of browsing.
     last: i64,
     read: i64,
     position: u64,

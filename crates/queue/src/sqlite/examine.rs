@@ -1,4 +1,4 @@
-//! An examination of a store for the operator's tool: its version, its journal, its pages, who works it. Creates and
+//! Examines a store for the operator's tool: its version, journal and pages, and whether a process uses it. Creates and
 //! changes no file.
 
 use std::{
@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::{lock, schema};
 use crate::message::QueueError;
 
-/// Errors of its pages that are reported, at most.
+/// Maximum number of reported page errors.
 const MAX_DAMAGE: u32 = 10;
 
 /// The result of an examination.
@@ -22,15 +22,15 @@ pub struct StoreExamination {
     pub bytes: u64,
     /// The journal mode; a worker sets `wal`.
     pub journal: String,
-    /// Errors of its pages, as `SQLite` reports them; empty if they are sound.
+    /// Page errors, as `SQLite` reports them; empty if there are none.
     pub damage: Vec<String>,
-    /// A process works it now.
+    /// True if a worker has it open.
     pub worked: bool,
 }
 
-/// Examines the store at `path`; `None` if there is none. Reads all of it. Blocks.
+/// Examines the store at `path`; `None` if it does not exist. Reads the whole file. Blocks.
 ///
-/// [`QueueError::Configuration`] if it is no store of ours, or one of another version.
+/// Returns [`QueueError::Configuration`] if it is not a store of this version.
 pub fn examine(path: &Path) -> Result<Option<StoreExamination>, QueueError> {
     let bytes = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -67,7 +67,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt))
 }
 
-/// Takes the lock and releases it at once. Its file stays as it was.
+/// Takes the lock and releases it at once. Its file is not changed.
 fn is_worked(path: &Path) -> bool {
     let Ok(file) = File::open(lock::of(path)) else { return false };
     matches!(file.try_lock(), Err(TryLockError::WouldBlock))

@@ -1,4 +1,5 @@
-//! The handle by which asynchronous code asks the writer's thread, and the state that the writer publishes.
+//! The handle with which asynchronous code sends requests to the writer's thread, and the state that the writer
+//! publishes.
 
 use std::{
     future,
@@ -10,7 +11,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     changes::Changes,
-    work::{Command, Reply, Work, request},
+    work::{OperationReply, StoreOperation, WriterCommand, request},
 };
 use crate::{
     message::{Health, QueueError},
@@ -21,30 +22,30 @@ use genfleet_job::{lease::PreviousHolder, metric};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum StoreCondition {
     Usable,
-    /// It cannot be written now, for this reason; the writer tries again.
+    /// The store cannot be written now, for this reason. The writer tries again.
     Unavailable(String),
-    /// The writer ended unasked, for this reason.
+    /// The writer ended on its own, for this reason.
     Failed(String),
-    /// The writer ended as asked.
+    /// The writer ended on request.
     Closed,
 }
 
-/// State of the store, published by the writer.
+/// The state of the store, published by the writer.
 #[derive(Debug)]
 pub(super) struct StoreState {
     /// The store's file, for messages.
     pub(super) path: String,
-    /// Time of opening, where jobs were worked from the store before.
+    /// Time of opening, if jobs of the store were worked before.
     pub(super) taken_over: Option<Instant>,
-    /// Counts of what was added, for those who wait for rows.
+    /// Counts of the added rows, for consumers that wait.
     pub(super) changes: watch::Sender<Changes>,
     pub(super) condition: watch::Sender<StoreCondition>,
-    /// Deliveries that this process holds.
+    /// Number of deliveries that this process holds.
     pub(super) unsettled: UnsettledCounts,
 }
 
 impl StoreState {
-    /// The state of a store that was just opened.
+    /// Creates the state of a store that was just opened.
     pub(super) fn new(path: String, before: PreviousHolder) -> Self {
         let (changes, condition) = (watch::Sender::new(Changes::default()), watch::Sender::new(StoreCondition::Usable));
         let taken_over = (before == PreviousHolder::Somebody).then(Instant::now);
@@ -56,14 +57,14 @@ impl StoreState {
         self.gauge();
     }
 
-    /// Sets the metrics of the broker's connections, for which the store stands in.
+    /// Sets the metrics of the broker's connections, which the store replaces.
     pub(super) fn gauge(&self) {
         let usable = if *self.condition.borrow() == StoreCondition::Usable { 1.0 } else { 0.0 };
         gauge!(metric::BROKER_CONNECTED, "role" => "consume").set(usable);
         gauge!(metric::BROKER_CONNECTED, "role" => "publish").set(usable);
     }
 
-    /// Wakes those who wait for what `changes` touched.
+    /// Wakes the consumers that wait for rows in `changes`.
     pub(super) fn wake(&self, changes: &Changes) {
         self.changes.send_if_modified(|all| all.add(changes));
     }
@@ -72,13 +73,13 @@ impl StoreState {
 /// A handle to the writer's thread. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct WriterHandle {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<WriterCommand>,
     state: Arc<StoreState>,
 }
 
 impl WriterHandle {
-    /// A handle, and the receiver of its commands.
-    pub(super) fn new(state: Arc<StoreState>) -> (Self, mpsc::Receiver<Command>) {
+    /// Creates a handle and the receiver of its commands.
+    pub(super) fn new(state: Arc<StoreState>) -> (Self, mpsc::Receiver<WriterCommand>) {
         let (commands, receiver) = mpsc::channel();
         (Self { commands, state }, receiver)
     }
@@ -87,24 +88,25 @@ impl WriterHandle {
         &self.state
     }
 
-    /// Sends `work` to the writer at once; the reply may be waited for later, or not at all.
-    pub(super) fn post<W: Work>(&self, work: W) -> Reply<W::Answer> {
-        let (command, reply) = request(work);
+    /// Sends `operation` to the writer at once. The caller may wait for the reply later, or not at all.
+    pub(super) fn post<W: StoreOperation>(&self, operation: W) -> OperationReply<W::Output> {
+        let (command, reply) = request(operation);
         self.send(command);
         reply
     }
 
-    /// Sends `work` to the writer and waits for the answer, which comes once it is on the disk.
-    pub(super) async fn ask<W: Work>(&self, work: W) -> Result<W::Answer, QueueError> {
-        self.post(work).await.unwrap_or(Err(QueueError::Closed))
+    /// Sends `operation` to the writer, and waits for the reply, which is sent when the change is on disk.
+    pub(super) async fn ask<W: StoreOperation>(&self, operation: W) -> Result<W::Output, QueueError> {
+        self.post(operation).await.unwrap_or(Err(QueueError::Closed))
     }
 
-    /// Sends `command`. A writer that is gone drops it, and the asker is told that the queue is closed.
-    pub(super) fn send(&self, command: Command) {
+    /// Sends `command`. If the writer has ended, the command is dropped, and its caller gets the error that the queue
+    /// is closed.
+    pub(super) fn send(&self, command: WriterCommand) {
         drop(self.commands.send(command));
     }
 
-    /// The store's health, for `/readyz`.
+    /// Returns the store's health, for `/readyz`.
     pub(super) fn health(&self) -> Health {
         let problem = match &*self.state.condition.borrow() {
             StoreCondition::Usable => None,
@@ -114,7 +116,7 @@ impl WriterHandle {
         Health { publishing_blocked: problem.is_some(), problems: problem.into_iter().collect(), ..Health::default() }
     }
 
-    /// Waits until the writer ends unasked, and returns the reason.
+    /// Waits until the writer ends on its own, and returns the reason.
     pub(super) async fn failed(&self) -> String {
         let mut condition = self.state.condition.subscribe();
         loop {

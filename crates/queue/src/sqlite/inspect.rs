@@ -1,4 +1,4 @@
-//! Reading counts, events, dead letters and waiting jobs, on a connection that can only read.
+//! Reads counts, events, dead letters and waiting jobs, on a read-only connection.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use genfleet_job::{
 /// An event as it was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredEvent {
-    /// Its number: later events have higher ones.
+    /// Sequence number. Later events have higher ones.
     pub sequence: i64,
     /// `<kind>.<outcome>`.
     pub key: String,
@@ -30,20 +30,20 @@ pub struct StoredEvent {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DeadLetterRow {
-    /// Its number: later ones have higher ones.
+    /// Sequence number. Later dead letters have higher ones.
     pub sequence: i64,
-    /// Its kind, `unknown` if it could not be read.
+    /// The kind, or `unknown` if it could not be read.
     pub kind: String,
-    /// Time of its arrival here.
+    /// Time at which it became a dead letter.
     pub died_at: Timestamp,
-    /// The original bytes, with headers that say why.
+    /// The original message, with headers that contain the reason.
     pub message: Message,
 }
 
-/// A job that is not settled.
+/// An unsettled job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaitingJob {
-    /// Its row number: later ones have higher ones.
+    /// Row number. Later jobs have higher ones.
     pub sequence: i64,
     /// Its kind.
     pub kind: Kind,
@@ -51,9 +51,9 @@ pub struct WaitingJob {
     pub lane: Lane,
     /// Earliest time of its start.
     pub visible_at: Timestamp,
-    /// A worker holds it.
+    /// True if a worker holds it.
     pub claimed: bool,
-    /// Earlier returns.
+    /// Number of earlier returns.
     pub delivery_count: u32,
     /// The message.
     pub message: Message,
@@ -62,7 +62,7 @@ pub struct WaitingJob {
 /// Number of messages in the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreCounts {
-    /// Jobs by lane, of lanes that have any.
+    /// Jobs by lane, without empty lanes.
     pub lanes: BTreeMap<(Kind, Lane), LaneCount>,
     /// Dead letters by kind.
     pub dead: BTreeMap<String, u64>,
@@ -71,34 +71,34 @@ pub struct StoreCounts {
 /// Number of jobs in one lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LaneCount {
-    /// Jobs that can be started now.
+    /// Number of jobs that can start now.
     pub waiting: u64,
-    /// Jobs that are delayed.
+    /// Number of delayed jobs.
     pub delayed: u64,
-    /// Jobs that a worker holds.
+    /// Number of jobs that a worker holds.
     pub claimed: u64,
-    /// Earliest time at which one of those waiting could have been started.
+    /// Earliest time at which one of the waiting jobs could have started.
     pub oldest: Option<Timestamp>,
 }
 
-/// The read-only connection; shared, used by one reader at a time.
+/// The shared read-only connection, which one reader uses at a time.
 #[derive(Clone, Debug)]
-pub(super) struct Reader {
+pub(super) struct StoreReader {
     connection: Arc<Mutex<Option<Connection>>>,
     path: Arc<str>,
 }
 
-impl Reader {
+impl StoreReader {
     pub(super) fn new(connection: Connection, path: &str) -> Self {
         Self { connection: Arc::new(Mutex::new(Some(connection))), path: path.into() }
     }
 
-    /// The store's file, as it was named.
+    /// The path of the store as given.
     pub(super) fn path(&self) -> &str {
         &self.path
     }
 
-    /// Runs `query` on a thread that may block.
+    /// Runs `query` on a blocking thread.
     pub(super) async fn read<T, F>(&self, query: F) -> Result<T, QueueError>
     where
         T: Send + 'static,
@@ -115,7 +115,7 @@ impl Reader {
         }
     }
 
-    /// Closes it, once its present reader is done.
+    /// Closes the connection after its current reader.
     pub(super) async fn close(&self) {
         let shared = Arc::clone(&self.connection);
         let closed = task::spawn_blocking(move || shared.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -123,7 +123,7 @@ impl Reader {
     }
 }
 
-/// Reads all counts, of one moment.
+/// Reads all counts in one transaction.
 pub(super) fn counts(connection: &Connection, now: Timestamp) -> rusqlite::Result<StoreCounts> {
     let moment = connection.unchecked_transaction()?;
     Ok(StoreCounts { lanes: lanes(&moment, now)?, dead: dead(&moment)? })
@@ -157,12 +157,12 @@ fn dead(connection: &Connection) -> rusqlite::Result<BTreeMap<String, u64>> {
     counted.collect()
 }
 
-/// Number of unsettled jobs, wherever they are.
+/// Returns the number of unsettled jobs in all lanes.
 pub(super) fn unfinished(connection: &Connection) -> rusqlite::Result<u64> {
     connection.prepare_cached("SELECT count(*) FROM message")?.query_row([], |each| row::count(each, 0))
 }
 
-/// The first `limit` events after `sequence`.
+/// Reads the first `limit` events after `sequence`.
 pub(super) fn events(connection: &Connection, sequence: i64, limit: usize) -> rusqlite::Result<Vec<StoredEvent>> {
     const SQL: &str = "SELECT sequence, key, body FROM event WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
     let read =
@@ -170,12 +170,12 @@ pub(super) fn events(connection: &Connection, sequence: i64, limit: usize) -> ru
     all(connection, SQL, params![sequence, at_most(limit)], read)
 }
 
-/// The sequence of the last event.
+/// Returns the sequence of the last event.
 pub(super) fn events_end(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("SELECT coalesce(max(sequence), 0) FROM event")?.query_row([], |each| each.get(0))
 }
 
-/// The first `limit` dead letters after `sequence`, of one kind if one is given.
+/// Reads the first `limit` dead letters after `sequence`, of one kind if one is given.
 pub(super) fn dead_letters(
     connection: &Connection,
     kind: Option<&str>,
@@ -192,13 +192,13 @@ pub(super) fn dead_letters(
     all(connection, SQL, params![sequence, kind, at_most(limit)], read)
 }
 
-/// Number of dead letters, of one kind if one is given, and the sequence of the last.
+/// Returns the number of dead letters, of one kind if one is given, and the sequence of the last.
 pub(super) fn dead_letters_end(connection: &Connection, kind: Option<&str>) -> rusqlite::Result<(u64, i64)> {
     const SQL: &str = "SELECT count(*), coalesce(max(sequence), 0) FROM dead WHERE ?1 IS NULL OR kind = ?1";
     connection.prepare_cached(SQL)?.query_row([kind], |each| Ok((row::count(each, 0)?, each.get(1)?)))
 }
 
-/// The first `limit` unsettled jobs after `sequence`.
+/// Reads the first `limit` unsettled jobs after `sequence`.
 pub(super) fn waiting(connection: &Connection, sequence: i64, limit: usize) -> rusqlite::Result<Vec<WaitingJob>> {
     const SQL: &str = "SELECT id, kind, lane, visible_at, claimed, returns,
         message_id, correlation_id, reply_to, timestamp, content_type, headers, body FROM message
@@ -212,7 +212,7 @@ pub(super) fn waiting(connection: &Connection, sequence: i64, limit: usize) -> r
     Ok(all(connection, SQL, params![sequence, at_most(limit)], read)?.into_iter().flatten().collect())
 }
 
-/// Kind and lane in the columns from `first`; none for a kind that this version does not know.
+/// Reads kind and lane in the columns from `first`. `None` for a kind that this version does not know.
 fn place(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<(Kind, Lane)>> {
     let kind = row.get_ref(first)?.as_str()?.parse().ok();
     let lane = match row.get_ref(first + 1)?.as_str()? {

@@ -1,7 +1,7 @@
-//! The lock of the one process that works a store: a lock of the operating system, released when the process ends,
-//! however that happens.
+//! The lock of the process that works a store. It is a lock of the operating system, which is released when the process
+//! ends, even by a crash.
 //!
-//! The lock file stays: removing it would let two processes lock two files of one name.
+//! The lock file is not removed, because then two processes could lock two files with the same name.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -15,7 +15,7 @@ use super::schema;
 use crate::message::QueueError;
 use genfleet_job::file;
 
-/// Takes the lock on the store at `path`; released when dropped.
+/// Takes the lock on the store at `path`. Dropping the file releases it.
 pub(super) fn take(path: &Path) -> Result<File, QueueError> {
     let lock = of(path);
     let unusable = |error: std::io::Error| {
@@ -36,7 +36,7 @@ pub(super) fn take(path: &Path) -> Result<File, QueueError> {
     }
 }
 
-/// Retries a few times: a process that only asks whether the lock is free holds it for a moment.
+/// Retries a few times, because a process that only checks the lock holds it for a moment.
 fn patiently(file: &File) -> Result<(), TryLockError> {
     for _ in 0..10 {
         match file.try_lock() {
@@ -53,12 +53,12 @@ pub(super) fn is_free(path: &Path) -> bool {
         .map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |file| file.try_lock_shared().is_ok())
 }
 
-/// The lock file of the store at `path`.
+/// Returns the path of the lock file of the store at `path`.
 pub(super) fn of(path: &Path) -> PathBuf {
     file::with_suffix(&real(path), ".lock")
 }
 
-/// The path of the file without links: a store with two names has one lock.
+/// Resolves links in the path, so that a store with two names has one lock.
 pub(super) fn real(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| schema::in_its_folder(path))
 }

@@ -1,4 +1,4 @@
-//! A message as columns, written and read back byte for byte.
+//! Stores a message in columns, and reads it back unchanged.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -24,12 +24,12 @@ pub(super) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Message> {
     })
 }
 
-/// The bytes in column `index`.
+/// Reads the bytes in column `index`.
 pub(super) fn body(row: &Row<'_>, index: usize) -> rusqlite::Result<Bytes> {
     Ok(Bytes::copy_from_slice(row.get_ref(index)?.as_blob()?))
 }
 
-/// `headers` as they are stored.
+/// Encodes `headers` for the store.
 pub(super) fn written(headers: &Headers) -> rusqlite::Result<String> {
     if headers.is_empty() {
         return Ok(String::new());
@@ -37,12 +37,12 @@ pub(super) fn written(headers: &Headers) -> rusqlite::Result<String> {
     serde_json::to_string(headers).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
-/// The time in column `index`, stored as Unix milliseconds.
+/// Reads the time in column `index`, stored in Unix milliseconds.
 pub(super) fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
     Timestamp::from_millisecond(row.get(index)?).map_err(|error| unreadable(index, Type::Integer, error))
 }
 
-/// A count, which is never negative.
+/// Reads a count, which is never negative.
 pub(super) fn count(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(index).map(i64::unsigned_abs)
 }

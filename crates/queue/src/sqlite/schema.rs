@@ -1,4 +1,4 @@
-//! The store's file: opening it, its tables, and refusing a file that is no store of ours.
+//! Opens the store's file, creates its tables, and refuses other files.
 
 use std::{
     fs::{self, File},
@@ -16,9 +16,9 @@ use genfleet_job::{
     lease::PreviousHolder,
 };
 
-/// "gnfl": distinguishes our files from other programs'.
+/// "gnfl". Distinguishes stores from other programs' files.
 const APPLICATION_ID: i64 = 0x676e_666c;
-/// Version of the tables; a file of another version is refused.
+/// Version of the tables. A file with another version is refused.
 pub(super) const VERSION: i64 = 1;
 /// Maximum wait of a statement for another process's transaction.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -27,8 +27,8 @@ pub(super) const STATUS_SUFFIX: &str = ".notice";
 /// Suffix of the status file while it is written.
 pub(super) const STATUS_TEMPORARY_SUFFIX: &str = ".notice.new";
 
-/// The body comes last, so that often-read columns stay on a row's first page. Ids are never used twice, so that a late
-/// settlement cannot hit another row.
+/// The tables. The body is the last column, so that frequently read columns are on a row's first page. Ids are never
+/// reused, so that a late settlement cannot affect another row.
 const TABLES: &str = "
 CREATE TABLE message (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -66,11 +66,11 @@ CREATE TABLE batch (
 ) STRICT;
 ";
 
-/// The time last seen. Stores of earlier versions have no such table, and earlier versions ignore it.
+/// The table with the last time. Stores of earlier versions do not have it, and earlier versions ignore it.
 const CLOCK: &str =
     "CREATE TABLE IF NOT EXISTS clock (id INTEGER PRIMARY KEY CHECK (id = 1), at INTEGER NOT NULL) STRICT";
 
-/// Returns [`PreviousHolder::Somebody`] if jobs were worked from this store before: one has ended or was started.
+/// Returns [`PreviousHolder::Somebody`] if a job of this store has ended or was started before.
 pub(super) fn before(connection: &Connection) -> rusqlite::Result<PreviousHolder> {
     const SQL: &str = "SELECT EXISTS (SELECT 1 FROM event) OR EXISTS (SELECT 1 FROM dead)
         OR EXISTS (SELECT 1 FROM message WHERE returns > 0 OR lane <> 'jobs')";
@@ -79,16 +79,16 @@ pub(super) fn before(connection: &Connection) -> rusqlite::Result<PreviousHolder
 }
 
 /// The owner of a file.
-enum Owner {
+enum FileOwner {
     Nobody,
     Us { version: i64 },
     SomeoneElse,
 }
 
-/// Opens the store at `path` to write, and creates its tables if the file is new.
+/// Opens the store at `path` for writing, and creates its tables if the file is new.
 pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
     let path = &in_its_folder(path);
-    // Its log and index get the mode of the file.
+    // The log and the index get the file's mode.
     match file::open(path, File::options().write(true).create_new(true), file::PRIVATE) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unusable(path, &error)),
         _ => {}
@@ -103,14 +103,14 @@ pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
     Ok(connection)
 }
 
-/// Refuses links in the place of the store's own files.
+/// Refuses symbolic links in place of the store's files.
 pub(super) fn check_links(path: &Path) -> Result<(), QueueError> {
     let files = ["", "-wal", "-shm", ".lock"].map(|suffix| with_suffix(path, suffix));
     let refused = |error: io::Error| QueueError::Configuration(format!("the store {}: {error}", path.display()));
     files.iter().try_for_each(|each| file::refuse_link(each)).map_err(refused)
 }
 
-/// `path` without links, but for its last part.
+/// Resolves links in `path`, except in its last part.
 pub(super) fn in_its_folder(path: &Path) -> PathBuf {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match (fs::canonicalize(folder), path.file_name()) {
@@ -119,7 +119,7 @@ pub(super) fn in_its_folder(path: &Path) -> PathBuf {
     }
 }
 
-/// Refuses names that `SQLite` would take for something else than a file.
+/// Refuses names that `SQLite` does not interpret as files.
 pub(super) fn check_name(path: &Path) -> Result<(), QueueError> {
     let refused =
         |problem: &str| Err(QueueError::Configuration(format!("{problem}: name a file, such as genfleet.db")));
@@ -131,11 +131,11 @@ pub(super) fn check_name(path: &Path) -> Result<(), QueueError> {
     }
 }
 
-/// Finds what [`open`] would refuse of the store at `path`, whose file is at `real`, without changing anything.
+/// Checks whether [`open`] would refuse the store at `path`, whose file is at `real`. Changes nothing.
 pub(super) fn check_usable(path: &Path, real: &Path) -> Result<(), QueueError> {
     check_name(path)?;
     check_links(path)?;
-    // The log and the lock are made beside it.
+    // The log and the lock are created in the same folder.
     let trial = with_suffix(real, &format!(".{}", std::process::id()));
     File::create_new(&trial).and_then(|_| fs::remove_file(&trial)).map_err(|error| unusable(path, &error))?;
     match File::options().write(true).open(real) {
@@ -143,13 +143,13 @@ pub(super) fn check_usable(path: &Path, real: &Path) -> Result<(), QueueError> {
         opened => opened.map_err(|error| unusable(path, &error))?,
     };
     match owner_of(real).map_err(|error| refused(path, error))? {
-        Owner::Nobody => Ok(()),
+        FileOwner::Nobody => Ok(()),
         known => check(path, &known),
     }
 }
 
-/// Reads the owner from the file alone: its log has nothing to add to that.
-fn owner_of(file: &Path) -> rusqlite::Result<Owner> {
+/// Reads the owner from the file alone, because the log never changes it.
+fn owner_of(file: &Path) -> rusqlite::Result<FileOwner> {
     let absolute = std::path::absolute(file).ok().and_then(|file| url::Url::from_file_path(file).ok());
     let Some(mut address) = absolute else { return Err(rusqlite::Error::InvalidPath(file.to_owned())) };
     address.set_query(Some("immutable=1"));
@@ -157,7 +157,7 @@ fn owner_of(file: &Path) -> rusqlite::Result<Owner> {
     owner(&Connection::open_with_flags(address.as_str(), flags)?)
 }
 
-/// Opens the store at `path` to read.
+/// Opens the store at `path` for reading.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, QueueError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|error| refused(path, error))?;
@@ -165,14 +165,14 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, QueueError> {
     Ok(connection)
 }
 
-/// Checks that a file that was opened to read is a store of ours, of this version.
+/// Checks that a file is a store of this version.
 pub(super) fn check_owner(path: &Path, connection: &Connection) -> Result<(), QueueError> {
     check(path, &owner(connection).map_err(|error| refused(path, error))?)
 }
 
-/// Removes a closed store with all that belongs to it; a missing file is no error.
+/// Removes all files of a closed store. A missing file is not an error.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
-    // The log before the file: a log left behind would be read into the next store of this name.
+    // The log is removed first: a remaining log would be read into the next store with this name.
     for suffix in ["-wal", "-shm", STATUS_SUFFIX, STATUS_TEMPORARY_SUFFIX, "", ".lock"] {
         match fs::remove_file(with_suffix(path, suffix)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -183,12 +183,12 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Creates the tables if the file is new, and returns the owner. Nothing is written to another program's file.
-fn make(connection: &Connection) -> rusqlite::Result<Owner> {
-    if !matches!(owner(connection)?, Owner::Nobody) {
+fn make(connection: &Connection) -> rusqlite::Result<FileOwner> {
+    if !matches!(owner(connection)?, FileOwner::Nobody) {
         return owner(connection);
     }
     let transaction = rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-    if matches!(owner(&transaction)?, Owner::Nobody) {
+    if matches!(owner(&transaction)?, FileOwner::Nobody) {
         transaction.execute_batch(TABLES)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
@@ -197,30 +197,30 @@ fn make(connection: &Connection) -> rusqlite::Result<Owner> {
     owner(connection)
 }
 
-fn owner(connection: &Connection) -> rusqlite::Result<Owner> {
+fn owner(connection: &Connection) -> rusqlite::Result<FileOwner> {
     let application: i64 = connection.pragma_query_one(None, "application_id")?;
     let version: i64 = connection.pragma_query_one(None, "user_version")?;
     let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     Ok(match (application, version, objects) {
-        (0, 0, 0) => Owner::Nobody,
-        (APPLICATION_ID, version, _) => Owner::Us { version },
-        _ => Owner::SomeoneElse,
+        (0, 0, 0) => FileOwner::Nobody,
+        (APPLICATION_ID, version, _) => FileOwner::Us { version },
+        _ => FileOwner::SomeoneElse,
     })
 }
 
-fn check(path: &Path, owner: &Owner) -> Result<(), QueueError> {
+fn check(path: &Path, owner: &FileOwner) -> Result<(), QueueError> {
     match owner {
-        Owner::Us { version } if *version == VERSION => Ok(()),
-        Owner::Us { version } => Err(QueueError::Configuration(format!(
+        FileOwner::Us { version } if *version == VERSION => Ok(()),
+        FileOwner::Us { version } => Err(QueueError::Configuration(format!(
             "the store {} was written by another version of genfleet (its schema is {version}, this version knows \
              {VERSION}): use that version, or name another file",
             path.display()
         ))),
-        Owner::Nobody | Owner::SomeoneElse => Err(stranger(path)),
+        FileOwner::Nobody | FileOwner::SomeoneElse => Err(stranger(path)),
     }
 }
 
-/// A commit is on the disk before it is acknowledged: WAL alone would lose the last ones in a power failure.
+/// Makes commits durable before they return. With WAL alone a power failure would lose the last ones.
 fn set(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -229,7 +229,7 @@ fn set(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Retries while others hold the file: switching the journal mode does not wait by itself.
+/// Retries while other processes hold the file, because switching the journal mode does not wait.
 fn patiently<T>(attempt: impl Fn() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
     for _ in 0..50 {
         match attempt() {

@@ -1,4 +1,4 @@
-//! The right to settle one row, and the consumer's slot that it takes until then.
+//! The right to settle one row, and the consumer's slot that it occupies until then.
 
 use futures_util::future::{BoxFuture, FutureExt, pending};
 use metrics::counter;
@@ -11,12 +11,12 @@ use crate::{
 };
 use genfleet_job::{Kind, lease::Lease, metric};
 
-/// A claim on one row. Dropped, it gives the row back.
+/// A claim on one row. Dropping it returns the row.
 #[derive(Debug)]
 pub(super) struct RowClaim {
     id: i64,
     handle: WriterHandle,
-    /// Taken by whoever settles.
+    /// Taken by the settlement.
     counted: Option<UnsettledGuard>,
 }
 
@@ -26,7 +26,7 @@ impl RowClaim {
         Self { id, handle, counted }
     }
 
-    /// Time of opening the store, where jobs were worked from it before.
+    /// Time of opening the store, if its jobs were worked before.
     fn taken_over(&self) -> Option<Instant> {
         self.handle.state().taken_over
     }
@@ -44,7 +44,7 @@ impl Drop for RowClaim {
 #[derive(Debug)]
 pub(super) struct StoreSettler {
     claim: RowClaim,
-    /// Free for the consumer's next row once the settlement is on the disk.
+    /// Released for the consumer's next row when the settlement is on disk.
     _slot: OwnedSemaphorePermit,
 }
 
@@ -53,8 +53,8 @@ impl StoreSettler {
         Self { claim, _slot: slot }
     }
 
-    /// Puts all of `publications` into the store and removes the row, in one transaction. After an error the row stays
-    /// claimed; it is returned when the store is opened again.
+    /// Stores all of `publications` and removes the row, in one transaction. After an error the row stays claimed, and
+    /// is returned when the store is next opened.
     async fn settle(mut self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
         let _counted = self.claim.counted.take();
         if self.claim.handle.change(RowRemoval::Delivery(self.claim.id), publications).await? {
@@ -74,7 +74,7 @@ impl Settle for StoreSettler {
         pending().boxed()
     }
 
-    /// One process works a store, and nobody takes it away.
+    /// Never returns, because no other process can take over the store.
     fn lease(&self) -> Option<Lease> {
         Some(Lease::permanent(self.claim.taken_over()))
     }
@@ -90,11 +90,11 @@ impl Settle for StoreSettler {
         Self::settle(*self, publications).boxed()
     }
 
-    /// Makes the row visible again at once; counts as a return.
+    /// Makes the row visible again at once, which counts as a return.
     fn give_back(mut self: Box<Self>) -> BoxFuture<'static, ()> {
         async move {
             let _counted = self.claim.counted.take();
-            // Where it fails, the row is returned when the store is opened again.
+            // If it fails, the row is returned when the store is next opened.
             drop(self.claim.handle.post_removal(RowRemoval::Claim(self.claim.id)).await);
         }
         .boxed()

@@ -1,5 +1,5 @@
-//! The status file beside a store: what the process that works it reports of itself, for the tool. It is a file and not
-//! a row, because it is written every other second, need not outlive a crash, and must not make the disk sync.
+//! The status file next to a store, in which the worker of the store reports its state to the tool. It is a file and
+//! not a row, because it is written every other second, need not survive a crash, and must not cause a disk sync.
 
 use std::{
     fs,
@@ -16,11 +16,11 @@ use super::{
 use genfleet_job::file;
 
 impl SqliteQueue {
-    /// Writes the status file, in place of an earlier one.
+    /// Writes the status file, and replaces an earlier one.
     pub async fn write_status(&self, text: String) -> io::Result<()> {
         let (path, temporary) = (self.beside(STATUS_SUFFIX), self.beside(STATUS_TEMPORARY_SUFFIX));
         blocking(move || {
-            // Created anew: a link that somebody put there is not followed.
+            // The file is created again, so that a symbolic link in its place is not followed.
             match fs::remove_file(&temporary) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}

@@ -1,4 +1,4 @@
-//! A piece of work for the writer: it runs inside a transaction, and is answered once that is on the disk.
+//! An operation of the writer. It runs inside a transaction, and its result is sent when the transaction is on disk.
 
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -7,77 +7,77 @@ use tokio::sync::oneshot;
 use super::changes::Changes;
 use crate::message::QueueError;
 
-/// The transaction that a piece of work runs in.
-pub(super) struct Scope<'a> {
+/// The transaction in which an operation runs.
+pub(super) struct TransactionScope<'a> {
     pub(super) connection: &'a Connection,
-    /// One time for the whole transaction.
+    /// The time, which is the same for the whole transaction.
     pub(super) now: Timestamp,
 }
 
-/// A piece of work. It may run several times: each time the transaction before it was rolled back.
-pub(super) trait Work: Send + 'static {
-    /// The result of a run, worth nothing before the commit.
-    type Found: Send + 'static;
-    /// The answer after the commit.
-    type Answer: Send + 'static;
+/// An operation. If its transaction is rolled back, it runs again in the next one.
+pub(super) trait StoreOperation: Send + 'static {
+    /// The result of a run, which is valid only after the commit.
+    type Staged: Send + 'static;
+    /// The result for the caller.
+    type Output: Send + 'static;
 
-    /// Does the work, and notes in `changes` who has to look again afterwards.
-    fn run(&self, scope: &Scope<'_>, changes: &mut Changes) -> rusqlite::Result<Self::Found>;
+    /// Runs the operation, and counts in `changes` the rows for which consumers wait.
+    fn run(&self, scope: &TransactionScope<'_>, changes: &mut Changes) -> rusqlite::Result<Self::Staged>;
 
-    /// Makes the answer, after the commit.
-    fn answer(self, found: Self::Found) -> Self::Answer;
+    /// Creates the result for the caller, after the commit.
+    fn into_output(self, found: Self::Staged) -> Self::Output;
 
-    /// The result to answer with while the store is unavailable, if the asker should not be left to wait.
-    fn when_unavailable(&self, _now: Timestamp) -> Option<Self::Found> {
+    /// Returns the result for the caller while the store is unavailable; `None` if the caller has to wait.
+    fn when_unavailable(&self, _now: Timestamp) -> Option<Self::Staged> {
         None
     }
 }
 
-/// The answer to come.
-pub(super) type Reply<A> = oneshot::Receiver<Result<A, QueueError>>;
+/// The receiver of a result.
+pub(super) type OperationReply<A> = oneshot::Receiver<Result<A, QueueError>>;
 
-/// What the writer receives.
-pub(super) enum Command {
-    /// Work to be done.
-    Work(Box<dyn Request>),
-    /// Finish and end.
+/// A command for the writer.
+pub(super) enum WriterCommand {
+    /// Runs an operation.
+    Run(Box<dyn OperationRequest>),
+    /// Finishes and ends the thread.
     Close(oneshot::Sender<()>),
 }
 
-/// Work that someone waits for.
-pub(super) trait Request: Send {
-    /// Runs the work inside the transaction.
-    fn run(&mut self, scope: &Scope<'_>, changes: &mut Changes) -> rusqlite::Result<()>;
-    /// Answers after the commit.
-    fn answer(self: Box<Self>);
-    /// Answers that there will be no commit.
+/// An operation whose caller waits for the result.
+pub(super) trait OperationRequest: Send {
+    /// Runs the operation inside the transaction.
+    fn run(&mut self, scope: &TransactionScope<'_>, changes: &mut Changes) -> rusqlite::Result<()>;
+    /// Sends the result after the commit.
+    fn send_output(self: Box<Self>);
+    /// Reports that there will be no commit.
     fn fail(self: Box<Self>, error: QueueError);
-    /// Answers while the store is unavailable, or returns the request to be tried again.
-    fn answer_or_wait(self: Box<Self>, now: Timestamp) -> Option<Box<dyn Request>>;
+    /// Sends a result while the store is unavailable, or returns the request for another try.
+    fn send_or_wait(self: Box<Self>, now: Timestamp) -> Option<Box<dyn OperationRequest>>;
 }
 
-struct Pending<W: Work> {
-    work: W,
-    found: Option<W::Found>,
-    reply: oneshot::Sender<Result<W::Answer, QueueError>>,
+struct PendingOperation<W: StoreOperation> {
+    operation: W,
+    found: Option<W::Staged>,
+    reply: oneshot::Sender<Result<W::Output, QueueError>>,
 }
 
-pub(super) fn request<W: Work>(work: W) -> (Command, Reply<W::Answer>) {
+pub(super) fn request<W: StoreOperation>(operation: W) -> (WriterCommand, OperationReply<W::Output>) {
     let (reply, answer) = oneshot::channel();
-    (Command::Work(Box::new(Pending { work, found: None, reply })), answer)
+    (WriterCommand::Run(Box::new(PendingOperation { operation, found: None, reply })), answer)
 }
 
-/// Dropped without an answer, the asker is told that the queue is closed.
-impl<W: Work> Request for Pending<W> {
-    fn run(&mut self, scope: &Scope<'_>, changes: &mut Changes) -> rusqlite::Result<()> {
-        self.found = Some(self.work.run(scope, changes)?);
+/// If it is dropped without a result, the caller gets the error that the queue is closed.
+impl<W: StoreOperation> OperationRequest for PendingOperation<W> {
+    fn run(&mut self, scope: &TransactionScope<'_>, changes: &mut Changes) -> rusqlite::Result<()> {
+        self.found = Some(self.operation.run(scope, changes)?);
         Ok(())
     }
 
-    fn answer(self: Box<Self>) {
-        let Self { work, found, reply } = *self;
+    fn send_output(self: Box<Self>) {
+        let Self { operation, found, reply } = *self;
         if let Some(found) = found {
-            drop(reply.send(Ok(work.answer(found))));
+            drop(reply.send(Ok(operation.into_output(found))));
         }
     }
 
@@ -85,12 +85,12 @@ impl<W: Work> Request for Pending<W> {
         drop(self.reply.send(Err(error)));
     }
 
-    fn answer_or_wait(mut self: Box<Self>, now: Timestamp) -> Option<Box<dyn Request>> {
-        self.found = match self.work.when_unavailable(now) {
+    fn send_or_wait(mut self: Box<Self>, now: Timestamp) -> Option<Box<dyn OperationRequest>> {
+        self.found = match self.operation.when_unavailable(now) {
             Some(found) => Some(found),
             None => return Some(self),
         };
-        self.answer();
+        self.send_output();
         None
     }
 }

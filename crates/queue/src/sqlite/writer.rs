@@ -1,5 +1,5 @@
-//! The one thread that writes: takes everything that waits, runs it in one transaction, commits, then answers everyone,
-//! so that many settlements share the time of one commit. Decides what happens while the store cannot be written.
+//! The only thread that writes. It takes all waiting operations, runs them in one transaction, commits, and then sends
+//! the results, so that many settlements share one commit. It also handles the time while the store cannot be written.
 
 use std::{
     fs::{self, File},
@@ -23,16 +23,16 @@ use super::{
     handle::{StoreCondition, StoreState},
     role::Role,
     schema,
-    work::{Command, Request, Scope},
+    work::{OperationRequest, TransactionScope, WriterCommand},
 };
 use crate::message::{QueueError, store_error_may_pass};
 use genfleet_job::clock::SharedClock;
 
-/// Commands in one transaction, at most.
+/// Maximum number of commands in one transaction.
 const GROUP: usize = 1024;
-/// Interval of looking for other processes' writes.
+/// Interval of checking for writes by other processes.
 const POLL: Duration = Duration::from_millis(200);
-/// Pause between two tries while the store cannot be written.
+/// Pause between two attempts while the store cannot be written.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The state of the thread.
@@ -42,31 +42,31 @@ pub(super) struct Writer {
     pub(super) steps: ClockSteps,
     pub(super) clock: SharedClock,
     pub(super) state: Arc<StoreState>,
-    /// The store and its write-ahead log, each with the device and number of the file that is open.
+    /// The store and its write-ahead log, each with the device and inode number of the open file.
     pub(super) files: Vec<(PathBuf, (u64, u64))>,
-    /// Held until the very end.
+    /// The lock, which is held until the thread ends.
     pub(super) lock: Option<File>,
 }
 
-/// The end of gathering a group.
-enum Gathered {
+/// The reason why gathering a group ended.
+enum GatherEnd {
     More,
-    /// Asked to close, or all who could ask are gone.
+    /// The writer was asked to close, or all handles were dropped.
     Last(Option<oneshot::Sender<()>>),
 }
 
 /// The result of a group.
 enum GroupOutcome {
     Committed,
-    /// The group waits for a better time.
+    /// The group is tried again later.
     Later,
     Failed,
 }
 
-/// Sets the condition if the thread ends without having set it, in a panic.
-struct LastWord(Arc<StoreState>);
+/// Sets the condition if a panic ends the thread.
+struct PanicGuard(Arc<StoreState>);
 
-impl Drop for LastWord {
+impl Drop for PanicGuard {
     fn drop(&mut self) {
         if matches!(*self.0.condition.borrow(), StoreCondition::Usable | StoreCondition::Unavailable(_)) {
             self.0.set_condition(StoreCondition::Failed(format!(
@@ -79,19 +79,19 @@ impl Drop for LastWord {
 
 impl Writer {
     /// Starts the thread.
-    pub(super) fn start(self, commands: Receiver<Command>) -> io::Result<()> {
+    pub(super) fn start(self, commands: Receiver<WriterCommand>) -> io::Result<()> {
         thread::Builder::new().name("genfleet-store".to_owned()).spawn(move || self.run(&commands)).map(drop)
     }
 
-    fn run(mut self, commands: &Receiver<Command>) {
-        let last_word = LastWord(Arc::clone(&self.state));
+    fn run(mut self, commands: &Receiver<WriterCommand>) {
+        let last_word = PanicGuard(Arc::clone(&self.state));
         let mut group = Vec::new();
         let mut looked = OtherWriters::default();
         loop {
             let gathered = gather(commands, &mut group, if self.unavailable() { RETRY } else { POLL });
             looked.for_others(&self.connection, &self.state);
             if self.role == Role::Worker && self.removed() {
-                // Before the condition is set: whoever sees it finds the store free.
+                // Released before the condition is set, so that the store is free when the condition is seen.
                 self.lock = None;
                 let path = &self.state.path;
                 self.state.set_condition(StoreCondition::Failed(format!(
@@ -101,14 +101,15 @@ impl Writer {
             }
             match (self.work_off(&mut group), gathered) {
                 (GroupOutcome::Failed, _) => return,
-                (GroupOutcome::Committed | GroupOutcome::Later, Gathered::More) => {}
-                (_, Gathered::Last(reply)) => {
-                    // What could not be written to the last is dropped: its askers hear that the queue is closed.
+                (GroupOutcome::Committed | GroupOutcome::Later, GatherEnd::More) => {}
+                (_, GatherEnd::Last(reply)) => {
+                    // Operations that could not be written are dropped. Their callers get the error that the queue is
+                    // closed.
                     drop(group);
                     self.finish();
                     drop(last_word);
                     if let Some(reply) = reply {
-                        // Whoever does not wait any more need not hear it.
+                        // The caller may no longer wait.
                         reply.send(()).unwrap_or(());
                     }
                     return;
@@ -117,7 +118,7 @@ impl Writer {
         }
     }
 
-    /// Returns true if a name of the store leads to another file than the one that is open, or to none.
+    /// Returns true if a path of the store no longer leads to the open file.
     fn removed(&self) -> bool {
         self.files.iter().any(|(path, open)| {
             fs::metadata(path)
@@ -129,8 +130,8 @@ impl Writer {
         matches!(*self.state.condition.borrow(), StoreCondition::Unavailable(_))
     }
 
-    /// Runs the group and answers it, or keeps it for later.
-    fn work_off(&mut self, group: &mut Vec<Box<dyn Request>>) -> GroupOutcome {
+    /// Runs the group and sends its results, or keeps it for later.
+    fn work_off(&mut self, group: &mut Vec<Box<dyn OperationRequest>>) -> GroupOutcome {
         match self.commit(group) {
             Ok(changes) => {
                 if self.unavailable() {
@@ -138,7 +139,7 @@ impl Writer {
                 }
                 self.state.wake(&changes);
                 for request in group.drain(..) {
-                    request.answer();
+                    request.send_output();
                 }
                 GroupOutcome::Committed
             }
@@ -146,8 +147,8 @@ impl Writer {
         }
     }
 
-    /// All of the group, or nothing of it.
-    fn commit(&mut self, group: &mut [Box<dyn Request>]) -> rusqlite::Result<Changes> {
+    /// Runs the whole group in one transaction.
+    fn commit(&mut self, group: &mut [Box<dyn OperationRequest>]) -> rusqlite::Result<Changes> {
         let mut changes = Changes::default();
         let unavailable = self.unavailable();
         if group.is_empty() && !unavailable {
@@ -155,11 +156,11 @@ impl Writer {
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if unavailable {
-            // Something has to be written to find out whether it can be, also when all are only waiting.
+            // Writes something in any case, to find out whether the store can be written.
             transaction.pragma_update(None, "user_version", schema::VERSION)?;
         }
         let look = self.steps.look(&transaction)?;
-        let scope = Scope { connection: &transaction, now: look.now };
+        let scope = TransactionScope { connection: &transaction, now: look.now };
         for request in group {
             request.run(&scope, &mut changes)?;
         }
@@ -168,10 +169,10 @@ impl Writer {
         Ok(changes)
     }
 
-    fn fail(&mut self, error: &rusqlite::Error, group: &mut Vec<Box<dyn Request>>) -> GroupOutcome {
+    fn fail(&mut self, error: &rusqlite::Error, group: &mut Vec<Box<dyn OperationRequest>>) -> GroupOutcome {
         let path = &self.state.path;
         let now = self.clock.now();
-        *group = mem::take(group).into_iter().filter_map(|request| request.answer_or_wait(now)).collect();
+        *group = mem::take(group).into_iter().filter_map(|request| request.send_or_wait(now)).collect();
         let may_pass = store_error_may_pass(error);
         match (may_pass, self.role) {
             (true, Role::Worker) => {
@@ -180,17 +181,17 @@ impl Writer {
                 )));
                 return GroupOutcome::Later;
             }
-            // A person waits: they see the error at once, and may try again.
+            // A person waits. They see the error at once, and may try again.
             (true, Role::Tool) => {}
             (false, _) => self.state.set_condition(StoreCondition::Failed(format!("the store {path} failed: {error}"))),
         }
-        let fail =
-            |request: Box<dyn Request>| request.fail(QueueError::Store { path: path.clone(), source: copy(error) });
-        group.drain(..).for_each(fail);
+        for request in group.drain(..) {
+            request.fail(QueueError::Store { path: path.clone(), source: copy(error) });
+        }
         if may_pass { GroupOutcome::Committed } else { GroupOutcome::Failed }
     }
 
-    /// Gives back what is claimed, puts the log into the file and lets go of the lock.
+    /// Returns the claimed rows, writes the log into the file and releases the lock.
     fn finish(self) {
         let Self { connection, role, state, lock, .. } = self;
         let released = match role {
@@ -199,7 +200,7 @@ impl Writer {
         };
         let emptied = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
         let closed = connection.close().map_err(|(_, error)| error);
-        // Nothing is lost by it: the next to open the store does it again.
+        // Nothing is lost: the next process that opens the store repeats it.
         if let Err(error) = released.and(emptied).and(closed) {
             tracing::warn!(path = state.path, %error, "the store was not closed cleanly");
         }
@@ -208,33 +209,37 @@ impl Writer {
     }
 }
 
-/// Gives back all that a process holds or held: each row counts one more return.
+/// Returns all claimed rows. Each counts one more return.
 pub(super) fn release(connection: &Connection) -> rusqlite::Result<usize> {
-    // The inner query reads the index alone.
+    // The inner query reads only the index.
     const SQL: &str = "UPDATE message SET claimed = 0, returns = returns + 1
         WHERE id IN (SELECT id FROM message WHERE claimed = 1)";
     connection.execute(SQL, [])
 }
 
-/// Waits for requests, `patience` at most, and takes all there are. While the store is unavailable a group waits the
-/// whole time.
-fn gather(commands: &Receiver<Command>, group: &mut Vec<Box<dyn Request>>, patience: Duration) -> Gathered {
+/// Waits for requests for at most `patience`, and takes all of them. While the store is unavailable, it waits the whole
+/// time.
+fn gather(
+    commands: &Receiver<WriterCommand>,
+    group: &mut Vec<Box<dyn OperationRequest>>,
+    patience: Duration,
+) -> GatherEnd {
     let patient = group.is_empty();
     let until = Instant::now() + patience;
     while group.len() < GROUP || !patient {
         let wait =
             if patient && !group.is_empty() { Duration::ZERO } else { until.saturating_duration_since(Instant::now()) };
         match commands.recv_timeout(wait) {
-            Ok(Command::Close(reply)) => return Gathered::Last(Some(reply)),
-            Ok(Command::Work(request)) => group.push(request),
+            Ok(WriterCommand::Close(reply)) => return GatherEnd::Last(Some(reply)),
+            Ok(WriterCommand::Run(request)) => group.push(request),
             Err(RecvTimeoutError::Timeout) => break,
-            Err(RecvTimeoutError::Disconnected) => return Gathered::Last(None),
+            Err(RecvTimeoutError::Disconnected) => return GatherEnd::Last(None),
         }
     }
-    Gathered::More
+    GatherEnd::More
 }
 
-/// Notices what other processes write to the same file.
+/// Detects writes of other processes to the same file.
 #[derive(Default)]
 struct OtherWriters {
     at: Option<Instant>,
@@ -259,7 +264,7 @@ impl OtherWriters {
     }
 }
 
-/// The same error for one more asker.
+/// Copies an error for another caller.
 fn copy(error: &rusqlite::Error) -> rusqlite::Error {
     match error {
         rusqlite::Error::SqliteFailure(code, message) => rusqlite::Error::SqliteFailure(*code, message.clone()),

@@ -34,7 +34,7 @@ pub enum Routing {
 pub struct Exchange {
     /// Its name.
     pub name: String,
-    /// How it routes.
+    /// The type of routing.
     #[serde(rename = "type")]
     pub routing: Routing,
     /// Always.
@@ -53,9 +53,9 @@ pub struct Exchange {
 /// Type and arguments of an exchange in an earlier version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Former {
-    /// How it routed.
+    /// The former type of routing.
     pub routing: Routing,
-    /// What it had.
+    /// The former arguments.
     pub arguments: Arguments,
 }
 
@@ -76,11 +76,11 @@ pub struct Queue {
     pub durable: bool,
     /// Never.
     pub auto_delete: bool,
-    /// See SPEC 6.1.
+    /// The arguments; see SPEC 6.1.
     pub arguments: Arguments,
 }
 
-/// What a binding leads to.
+/// The type of a binding's destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
@@ -90,14 +90,14 @@ pub enum Target {
     Exchange,
 }
 
-/// From an exchange to a queue or to another exchange.
+/// A binding from an exchange to a queue or to another exchange.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Binding {
     /// The exchange it leaves.
     pub source: String,
-    /// What it leads to.
+    /// The name of the destination.
     pub destination: String,
-    /// Which of the two that is.
+    /// The type of the destination.
     pub destination_type: Target,
     /// Key or pattern.
     pub routing_key: String,
@@ -105,7 +105,7 @@ pub struct Binding {
     pub arguments: Arguments,
 }
 
-/// All of SPEC 6.1 under one prefix, in the order in which it can be declared.
+/// All objects of SPEC 6.1 under one prefix, in the order in which they can be declared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Topology {
     /// Exchanges first: queues and bindings name them.

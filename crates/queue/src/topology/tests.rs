@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// How a topic exchange compares a pattern with a key.
+/// Compares a pattern with a routing key like a topic exchange.
 fn matches(pattern: &[&str], key: &[&str]) -> bool {
     match pattern.split_first() {
         None => key.is_empty(),

@@ -1,11 +1,11 @@
-//! The properties of a message, in the payload of a header frame: whether lapin can read them, and what replaces them
-//! if it cannot.
+//! Checks whether lapin can read the properties of a message in the payload of a header frame, and replaces them if it
+//! cannot.
 
 use std::ops::Range;
 
 use super::{
     MARK,
-    walk::{Walk, Walked},
+    walk::{FieldWalk, WalkResult},
 };
 use crate::defect::MessageDefect;
 
@@ -57,7 +57,7 @@ enum Property {
 
 /// The positions of the properties, as far as they could be found.
 #[derive(Default)]
-struct Places {
+struct PropertyPositions {
     flags: u16,
     /// The properties before the headers.
     before: Range<usize>,
@@ -72,8 +72,8 @@ struct Places {
 /// Returns a payload that replaces `payload`, no longer than `limit` and a mark. `None` if lapin can read the payload
 /// unchanged, and no defect of the message is `known` from its method.
 pub(super) fn replacement(payload: &mut [u8], limit: usize, known: Option<MessageDefect>) -> Option<Vec<u8>> {
-    let mut places = Places::default();
-    let mut walk = Walk::over(payload);
+    let mut places = PropertyPositions::default();
+    let mut walk = FieldWalk::new(payload);
     let walked = places.find(&mut walk);
     let (replaced, surplus) = (walk.replaced, !walk.is_at_end());
     let lost = walked.err().or(places.defect).or(surplus.then_some(MessageDefect::Malformed));
@@ -81,13 +81,13 @@ pub(super) fn replacement(payload: &mut [u8], limit: usize, known: Option<Messag
     let defect = lost.or(replaced.then_some(MessageDefect::NotText)).or(known)?;
     let headers = match lost {
         None => payload[places.entries.clone()].to_vec(),
-        Some(_) => of_the_broker(payload, places.entries.clone(), limit.saturating_sub(OTHERS) / BROKERS.len()),
+        Some(_) => broker_entries(payload, places.entries.clone(), limit.saturating_sub(OTHERS) / BROKERS.len()),
     };
     Some(places.with_headers(payload, &[headers, mark(defect)].concat()))
 }
 
-impl Places {
-    fn find(&mut self, walk: &mut Walk<'_>) -> Walked {
+impl PropertyPositions {
+    fn find(&mut self, walk: &mut FieldWalk<'_>) -> WalkResult {
         walk.skip(HEAD)?;
         let flags = walk.u16()?;
         let begin = walk.at;
@@ -112,7 +112,7 @@ impl Places {
     }
 
     /// Finds the headers, and continues after them even if they are invalid.
-    fn find_headers(&mut self, walk: &mut Walk<'_>) -> Walked {
+    fn find_headers(&mut self, walk: &mut FieldWalk<'_>) -> WalkResult {
         let all = walk.length();
         self.entries = (walk.at + 4).min(all)..all;
         let end = walk.long(all)?;
@@ -138,8 +138,8 @@ impl Places {
 
 /// Returns the entries that the broker has set, each of at most `longest` bytes. Of two with the same name the first is
 /// used, because the broker writes to that one.
-fn of_the_broker(payload: &mut [u8], entries: Range<usize>, longest: usize) -> Vec<u8> {
-    let mut walk = Walk::over(payload);
+fn broker_entries(payload: &mut [u8], entries: Range<usize>, longest: usize) -> Vec<u8> {
+    let mut walk = FieldWalk::new(payload);
     walk.at = entries.start;
     let mut found: [Option<Range<usize>>; BROKERS.len()] = Default::default();
     while walk.at < entries.end {
@@ -156,7 +156,7 @@ fn of_the_broker(payload: &mut [u8], entries: Range<usize>, longest: usize) -> V
     for entry in found.into_iter().flatten().filter(|entry| entry.len() <= longest) {
         let mut entry = payload[entry].to_vec();
         let end = entry.len();
-        if Walk::over(&mut entry).entries(end).is_ok() {
+        if FieldWalk::new(&mut entry).entries(end).is_ok() {
             kept.append(&mut entry);
         }
     }

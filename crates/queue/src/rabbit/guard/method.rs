@@ -1,6 +1,6 @@
-//! The methods in which the broker repeats text of other clients.
+//! Checks the methods in which the broker repeats text of other clients.
 
-use super::walk::{Walk, Walked};
+use super::walk::{FieldWalk, WalkResult};
 
 const START: (u16, u16) = (10, 10);
 const TUNE: (u16, u16) = (10, 30);
@@ -11,8 +11,8 @@ const DELIVER: (u16, u16) = (60, 60);
 const GET_OK: (u16, u16) = (60, 71);
 
 /// Replaces invalid UTF-8 in texts. Returns true if the method belongs to a message and something was replaced.
-pub(super) fn replace_invalid_text(payload: &mut [u8]) -> Walked<bool> {
-    let mut walk = Walk::over(payload);
+pub(super) fn replace_invalid_text(payload: &mut [u8]) -> WalkResult<bool> {
+    let mut walk = FieldWalk::new(payload);
     let name = (walk.u16()?, walk.u16()?);
     match name {
         START => {

@@ -1,14 +1,14 @@
-//! One pass over the encoded fields of methods and properties, without recursion. Replaces invalid UTF-8 in names;
-//! changes no length.
+//! Walks over the encoded fields of methods and properties, without recursion. Replaces invalid UTF-8 in names; changes
+//! no length.
 
 use std::ops::Range;
 
 use crate::defect::{MAX_HEADER_DEPTH, MAX_HEADER_VALUES, MessageDefect};
 
-pub(super) type Walked<T = ()> = Result<T, MessageDefect>;
+pub(super) type WalkResult<T = ()> = Result<T, MessageDefect>;
 
 /// A position in `bytes`. Fields that end too early or have an unknown type are [`MessageDefect::Malformed`].
-pub(super) struct Walk<'a> {
+pub(super) struct FieldWalk<'a> {
     bytes: &'a mut [u8],
     pub(super) at: usize,
     /// True if an invalid byte was replaced by a question mark.
@@ -16,7 +16,7 @@ pub(super) struct Walk<'a> {
 }
 
 /// The encoding of a value, by its type. The types are those that `RabbitMQ` writes and lapin reads.
-enum Value {
+enum FieldEncoding {
     Fixed(usize),
     /// A long string, which may contain any bytes.
     Long,
@@ -24,8 +24,8 @@ enum Value {
     Table,
 }
 
-impl Value {
-    fn of(kind: u8) -> Walked<Self> {
+impl FieldEncoding {
+    fn of(kind: u8) -> WalkResult<Self> {
         Ok(match kind {
             b'V' => Self::Fixed(0),
             b't' | b'b' | b'B' => Self::Fixed(1),
@@ -41,8 +41,8 @@ impl Value {
     }
 }
 
-impl<'a> Walk<'a> {
-    pub(super) fn over(bytes: &'a mut [u8]) -> Self {
+impl<'a> FieldWalk<'a> {
+    pub(super) fn new(bytes: &'a mut [u8]) -> Self {
         Self { bytes, at: 0, replaced: false }
     }
 
@@ -60,25 +60,25 @@ impl<'a> Walk<'a> {
         length == Some(name.len()) && self.bytes[entry + 1..].starts_with(name)
     }
 
-    pub(super) fn u16(&mut self) -> Walked<u16> {
+    pub(super) fn u16(&mut self) -> WalkResult<u16> {
         let at = self.at;
         self.skip(2)?;
         Ok(u16::from_be_bytes([self.bytes[at], self.bytes[at + 1]]))
     }
 
-    /// Passes a short string.
-    pub(super) fn short(&mut self) -> Walked {
+    /// Skips a short string.
+    pub(super) fn short(&mut self) -> WalkResult {
         let end = self.bytes.len();
         self.name(end)
     }
 
-    pub(super) fn skip(&mut self, bytes: usize) -> Walked {
+    pub(super) fn skip(&mut self, bytes: usize) -> WalkResult {
         let end = self.bytes.len();
         self.pass(bytes, end)
     }
 
     /// Reads a length of four bytes and returns the end of the field, which must not be after `end`.
-    pub(super) fn long(&mut self, end: usize) -> Walked<usize> {
+    pub(super) fn long(&mut self, end: usize) -> WalkResult<usize> {
         let at = self.at;
         self.pass(4, end)?;
         let length =
@@ -87,14 +87,15 @@ impl<'a> Walk<'a> {
         ends.filter(|ends| *ends <= end).ok_or(MessageDefect::Malformed)
     }
 
-    pub(super) fn table(&mut self) -> Walked {
+    pub(super) fn table(&mut self) -> WalkResult {
         let end = self.long(self.bytes.len())?;
         self.entries(end)
     }
 
-    /// Passes all entries of a table that ends at `end`, with everything inside them. Names in a table must be unique
-    /// (AMQP 0-9-1, 4.2.5.5): of two entries with the same name the broker would read the first, and lapin the last.
-    pub(super) fn entries(&mut self, end: usize) -> Walked {
+    /// Skips all entries of a table that ends at `end`, including nested ones. Names in a table must be unique (AMQP
+    /// 0-9-1,
+    /// 4.2.5.5): of two entries with the same name the broker would read the first, and lapin the last.
+    pub(super) fn entries(&mut self, end: usize) -> WalkResult {
         // The ends of the enclosing tables and arrays, and the starts of the tables.
         let mut open = [(end, Some(self.at)); MAX_HEADER_DEPTH];
         let (mut depth, mut values, mut names) = (1, 0, Vec::new());
@@ -114,11 +115,11 @@ impl<'a> Walk<'a> {
                 names.push((table, from..self.at));
             }
             match self.value(end)? {
-                Value::Fixed(bytes) => self.pass(bytes, end)?,
-                Value::Long => self.at = self.long(end)?,
-                inner @ (Value::Array | Value::Table) => {
+                FieldEncoding::Fixed(bytes) => self.pass(bytes, end)?,
+                FieldEncoding::Long => self.at = self.long(end)?,
+                inner @ (FieldEncoding::Array | FieldEncoding::Table) => {
                     let ends = self.long(end)?;
-                    let table = matches!(inner, Value::Table).then_some(self.at);
+                    let table = matches!(inner, FieldEncoding::Table).then_some(self.at);
                     *open.get_mut(depth).ok_or(MessageDefect::TooDeep)? = (ends, table);
                     depth += 1;
                 }
@@ -134,25 +135,25 @@ impl<'a> Walk<'a> {
         names.windows(2).any(|pair| name(&pair[0]) == name(&pair[1]))
     }
 
-    /// Passes an entry without checking its value.
-    pub(super) fn entry(&mut self, end: usize) -> Walked {
+    /// Skips an entry without checking its value.
+    pub(super) fn entry(&mut self, end: usize) -> WalkResult {
         self.name(end)?;
         match self.value(end)? {
-            Value::Fixed(bytes) => self.pass(bytes, end),
-            Value::Long | Value::Array | Value::Table => {
+            FieldEncoding::Fixed(bytes) => self.pass(bytes, end),
+            FieldEncoding::Long | FieldEncoding::Array | FieldEncoding::Table => {
                 self.at = self.long(end)?;
                 Ok(())
             }
         }
     }
 
-    fn value(&mut self, end: usize) -> Walked<Value> {
+    fn value(&mut self, end: usize) -> WalkResult<FieldEncoding> {
         let at = self.at;
         self.pass(1, end)?;
-        Value::of(self.bytes[at])
+        FieldEncoding::of(self.bytes[at])
     }
 
-    fn name(&mut self, end: usize) -> Walked {
+    fn name(&mut self, end: usize) -> WalkResult {
         let at = self.at;
         self.pass(1, end)?;
         let length = usize::from(self.bytes[at]);
@@ -161,7 +162,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn pass(&mut self, bytes: usize, end: usize) -> Walked {
+    fn pass(&mut self, bytes: usize, end: usize) -> WalkResult {
         self.at = self.at.checked_add(bytes).filter(|at| *at <= end).ok_or(MessageDefect::Malformed)?;
         Ok(())
     }
@@ -182,10 +183,10 @@ fn replace_invalid_utf8(bytes: &mut [u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn entries(bytes: &[u8]) -> Walked<bool> {
+    fn entries(bytes: &[u8]) -> WalkResult<bool> {
         let mut bytes = bytes.to_vec();
         let end = bytes.len();
-        let mut walk = Walk::over(&mut bytes);
+        let mut walk = FieldWalk::new(&mut bytes);
         walk.entries(end).map(|()| walk.replaced)
     }
 
@@ -249,7 +250,7 @@ mod tests {
     fn names_become_text_and_long_strings_are_unchanged() {
         let mut bytes = b"\x02a\xffS\0\0\0\x01\xff\x02\xc3(V".to_vec();
         let end = bytes.len();
-        let mut walk = Walk::over(&mut bytes);
+        let mut walk = FieldWalk::new(&mut bytes);
         walk.entries(end).unwrap();
         assert!(walk.replaced && walk.is_at_end());
         assert_eq!(bytes, b"\x02a?S\0\0\0\x01\xff\x02?(V");

@@ -1,5 +1,5 @@
-//! Which names of reply queues are published to. A producer writes any name into `reply_to`, and the default exchange
-//! reaches every queue of the virtual host, also those that the producer itself may not write to.
+//! The names of queues that may receive replies. A producer can write any name into `reply_to`, and the default
+//! exchange reaches every queue of the virtual host, including those to which the producer has no right to write.
 
 use std::str::FromStr;
 
@@ -8,17 +8,17 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use crate::topology::Topology;
 use genfleet_job::options::ConfigError;
 
-/// Names that the broker gives to queues declared without one: nobody guesses them.
+/// Prefix of names that the broker generates for queues declared without one. They cannot be guessed.
 const GENERATED: &str = "amq.gen-";
-/// Names of the broker's own. Of these only direct reply-to is a place for replies.
+/// Prefix of names that the broker reserves. Of these only direct reply-to may receive replies.
 const RESERVED: &str = "amq.rabbitmq.";
 const DIRECT: &str = "amq.rabbitmq.reply-to.";
-/// The first word of the names of locks, after the prefix; they are no part of the topology.
+/// The first word after the prefix in the names of locks, which are not part of the topology.
 const LOCK: &str = "lock";
-/// Names of AMQP are short strings.
+/// Maximum length of a name, which is a short string in AMQP.
 const LONGEST: usize = 255;
 
-/// One of `--reply-to-allow`: a queue's name, or a prefix of names.
+/// An entry of `--reply-to-allow`: a queue's name, or a prefix of names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplyTo {
     /// This queue.
@@ -48,11 +48,11 @@ impl FromStr for ReplyTo {
     }
 }
 
-/// What is published to.
+/// The rules for queues that may receive replies.
 #[derive(Debug, Default)]
 pub(super) struct ReplyQueueNames {
     prefix: String,
-    /// First words, after the prefix, of names that are ours.
+    /// First words after the prefix in the names of the topology.
     ours: Vec<String>,
     allowed: Vec<ReplyTo>,
 }
@@ -64,8 +64,8 @@ impl ReplyQueueNames {
         Self { prefix: prefix.to_owned(), ours, allowed }
     }
 
-    /// Queues of ours never, whatever is allowed. Another name under our prefix has to be allowed as it is: whoever
-    /// allows `*` does not mean what we may declare one day.
+    /// Returns true if the queue `name` may receive replies. Queues of the topology never may. Another name with the
+    /// prefix must be allowed exactly, because an entry such as `*` is not meant for queues of future versions.
     pub(super) fn admits(&self, name: &str) -> bool {
         if name.starts_with(RESERVED) {
             return is_direct(name);
@@ -83,8 +83,8 @@ fn first_word<'a>(prefix: &str, name: &'a str) -> Option<&'a str> {
     name.strip_prefix(prefix)?.strip_prefix('.')?.split('.').next()
 }
 
-/// Returns true if it is a name that the broker made for direct reply-to, as far as can be told: the process of the
-/// channel that waits, and a key. `RabbitMQ` 3 ends the connection over a name that it cannot decode.
+/// Returns true if `name` looks like one that the broker generated for direct reply-to: the process of the waiting
+/// channel, and a key. `RabbitMQ` 3 ends the connection over a name that it cannot decode.
 pub(super) fn is_direct(name: &str) -> bool {
     let Some((process, key)) = name.strip_prefix(DIRECT).and_then(|encoded| encoded.split_once('.')) else {
         return false;
@@ -102,7 +102,7 @@ fn is_process(term: &[u8]) -> bool {
     const SMALL_ATOM: u8 = 119;
     /// Identifier, serial number and creation.
     const NUMBERS: usize = 12;
-    /// What `erlang:phash2` gives.
+    /// Upper bound of the values of `erlang:phash2`.
     const HASHES: u32 = 1 << 27;
     let split = match term {
         [VERSION, PROCESS, ATOM, high, low, rest @ ..] => {

@@ -25,7 +25,7 @@ async fn a_broker_says_who_it_is_and_takes_the_largest_job() {
         let examiner = examiner(&rig, &rig.url.clone()).await;
         let identity = examiner.identity().unwrap();
         assert!(!identity.product.is_empty() && identity.version.contains('.'), "{identity:?}");
-        assert_eq!(soon(examiner.takes(1024 * 1024)).await, MessageAcceptance::Yes);
+        assert_eq!(soon(examiner.test_message(1024 * 1024)).await, MessageAcceptance::Yes);
         examiner.close().await;
     })
     .await;

@@ -232,7 +232,7 @@ async fn a_user_who_is_given_the_right_to_send_replies_sends_them_without_a_rest
         MAY_REPLY.store(true, Ordering::Release);
         soon(queue.publish(vec![reply(&answers, "too early")])).await.unwrap();
         until_given_up(&metrics, "failed", 2).await;
-        queue.shared.settlements.publisher.replies.try_again();
+        queue.shared.settlements.publisher.replies.retry_forbidden();
         soon(queue.publish(vec![reply(&answers, "sent")])).await.unwrap();
         let sent = async {
             while !queue.health().notes.is_empty() {
