@@ -13,7 +13,7 @@ use tracing::info;
 use super::{lock::Lock, names::FileSeries, record::Line};
 use genfleet_job::file;
 
-/// The file that lines are appended to.
+/// The file to which lines are appended.
 #[derive(Debug)]
 pub(crate) struct LogFile {
     file: Arc<File>,
@@ -44,7 +44,7 @@ pub(crate) struct SyncHandle {
 }
 
 impl SyncHandle {
-    /// Returns when everything that was written before is on the disk, in a file that still has a name.
+    /// Returns when everything that was written before is on disk, in a file that still has a name.
     pub(crate) fn sync(&self) -> io::Result<()> {
         #[cfg(any(test, feature = "testing"))]
         self.faults.on_sync()?;
@@ -93,7 +93,7 @@ impl LogFile {
         })
     }
 
-    /// The name for messages.
+    /// Returns the name for messages.
     pub(crate) fn name(&self) -> String {
         self.parts
             .as_ref()
@@ -124,7 +124,7 @@ impl LogFile {
         self.partial == 0 && self.parts.as_ref().is_some_and(full)
     }
 
-    /// Number of `lines` that fit into this part, at least one.
+    /// Returns the number of `lines` that fit into this part, at least one.
     fn fitting(&self, lines: &[Line]) -> usize {
         let Some(parts) = &self.parts else { return lines.len() };
         let mut length = parts.length;
@@ -150,7 +150,7 @@ impl LogFile {
         self.partial = reached - end;
         if let Some(parts) = &mut self.parts {
             parts.length += end as u64;
-            // An incomplete line is removed if that is possible; else the rest of it is written later.
+            // An incomplete line is removed if possible; otherwise the rest of it is written later.
             if self.partial > 0 && self.file.set_len(parts.length).is_ok() {
                 self.partial = 0;
             }

@@ -15,9 +15,9 @@ use super::{
 pub enum Effect {
     /// The change was made.
     Done,
-    /// The answer says that the change was not made.
+    /// The change was not made, according to the answer.
     Refused,
-    /// No answer, or none that says whether it was made.
+    /// It is unknown whether the change was made.
     Unknown,
     /// The call was not sent.
     Unsent,
@@ -35,8 +35,8 @@ impl Effect {
     }
 }
 
-/// The intent to send a call, appended for every job that it is sent for. Dropped before its effect is known, it
-/// appends that, too.
+/// The intent to send a call, appended for every job of the call. If it is dropped before its effect is known, it
+/// appends an unknown effect.
 #[derive(Debug)]
 #[must_use]
 pub struct Intent {

@@ -82,12 +82,12 @@ pub struct Audit {
 struct Shared {
     clock: SharedClock,
     state: Mutex<AuditState>,
-    /// Notified when lines wait, and nobody is there to write them.
+    /// Notified when lines wait and no thread writes.
     work: Notify,
-    /// Notified when lines wait, and the thread that writes lingers.
+    /// Notified when lines wait and the writing thread lingers.
     more: Condvar,
     written: watch::Sender<Mark>,
-    /// The last line that a task waits for to be durable.
+    /// The last line whose durability a task waits for.
     wanted: watch::Sender<u64>,
     synced: watch::Sender<u64>,
     condition: watch::Sender<AuditCondition>,
@@ -99,24 +99,24 @@ struct AuditState {
     chain: Option<Chain>,
     /// Lines that are not written yet, in their order.
     waiting: Vec<Line>,
-    /// The thread that writes waits for more.
+    /// True while the writing thread lingers.
     lingers: bool,
     /// The jobs that run in this process.
     jobs: HashMap<(Kind, JobId), Arc<SubjectState>>,
 }
 
-/// The process ends, or the caller has to stop: facts may not be written.
+/// The error that facts may not be written, because the process ends or the caller has to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the audit could not be written in time")]
 pub struct Unwritten;
 
 impl Audit {
-    /// An audit that keeps nothing.
+    /// Creates an audit that keeps nothing.
     pub fn off() -> Self {
         Self::with(None, 0, Arc::new(SystemClock))
     }
 
-    /// The audit of `process` in `log`, whose chain ended at `end`, and its writer.
+    /// Creates the audit of `process` in `log`, whose chain ended at `end`, and its writer.
     fn open(process: String, log: LogFile, end: ChainLink, clock: SharedClock) -> (Self, Writer) {
         let last = end.seq;
         let audit = Self::with(Some(Chain::new(process, end)), last, clock);
@@ -180,12 +180,12 @@ impl Audit {
         Intent::new(self.clone(), facts)
     }
 
-    /// Appends how a job ended, and returns the name of the line. `None` if no audit is kept.
+    /// Appends the result of a job, and returns the name of the line. `None` if no audit is kept.
     pub fn outcome(&self, about: &AuditSubject, detail: &Detail) -> Option<AuditReference> {
         self.fact(about, Fact::Outcome, detail)
     }
 
-    /// Appends a fact that is about no job that runs here. `None` if no audit is kept.
+    /// Appends a fact that concerns no job of this process. `None` if no audit is kept.
     pub fn fact(&self, about: &AuditSubject, fact: Fact, detail: &Detail) -> Option<AuditReference> {
         let time = self.shared.clock.now();
         let mut state = self.shared.state();
@@ -194,7 +194,7 @@ impl Audit {
         stamp
     }
 
-    /// Appends that the change which an earlier run of `job` intended was found made.
+    /// Appends that the change that an earlier run of `job` intended was found.
     pub fn found(&self, kind: Kind, job: &JobId, detail: &Detail) {
         let subjects = self.shared.state().subjects(kind, std::slice::from_ref(job));
         let found = |subject| (subject, detail.clone().with("result", FOUND));
@@ -247,7 +247,7 @@ impl Audit {
 
     /// Waits until the audit is blocked.
     pub async fn blocked(&self) {
-        // The sender is in `self`.
+        // Cannot fail: the sender is in `self`.
         let _ = self.conditions().wait_for(|condition| matches!(condition, AuditCondition::Blocked(_))).await;
     }
 
@@ -266,12 +266,12 @@ impl Audit {
         let found = conditions.wait_for(|condition| condition.trouble().is_some()).await;
         match found.ok().and_then(|condition| condition.trouble()) {
             Some(why) => why,
-            // Not while the sender lives, which is in `self`.
+            // Cannot fail: the sender is in `self`.
             None => std::future::pending().await,
         }
     }
 
-    /// The condition, now and from now on.
+    /// Returns a receiver of the condition.
     pub fn conditions(&self) -> watch::Receiver<AuditCondition> {
         self.shared.condition.subscribe()
     }
@@ -285,9 +285,9 @@ impl Audit {
         }
     }
 
-    /// Makes the last facts durable, as far as that takes no longer than a few seconds.
+    /// Makes the last facts durable, but waits only a few seconds.
     pub async fn close(&self) {
-        // Where it is blocked, they are lost with the process, and their jobs run again.
+        // If the audit is blocked, they are lost with the process, and their jobs run again.
         let _ = timeout(CLOSING, self.all_durable()).await;
         self.shared.log_last_anchor();
     }
@@ -323,7 +323,7 @@ impl AuditState {
         Some(stamp)
     }
 
-    /// The subjects of facts for `jobs`: the kind itself, if there is none.
+    /// Returns the subjects of facts for `jobs`, or the kind itself if there are none.
     fn subjects(&self, kind: Kind, jobs: &[JobId]) -> Vec<Arc<SubjectState>> {
         let stranger = |job| {
             let about = AuditSubject {

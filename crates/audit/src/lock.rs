@@ -1,5 +1,5 @@
-//! The lock of the one process that writes a chain: a lock of the operating system, released when the process ends,
-//! however that happens.
+//! The lock of the process that writes a chain. It is a lock of the operating system, which is released when the
+//! process ends, even by a crash.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -10,7 +10,7 @@ use std::{
 
 use genfleet_job::file;
 
-/// The right to write one chain; released, and its file removed, when dropped.
+/// The right to write one chain. Dropping it releases the lock and removes its file.
 #[derive(Debug)]
 pub(crate) struct Lock {
     path: PathBuf,
@@ -27,7 +27,7 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(error),
                 Ok(()) if is_still(path, &file)? => return Ok(Some(Self { path: path.to_owned(), _file: file })),
-                // Its last holder has removed it meanwhile, so a lock on it would exclude no process.
+                // Its last holder has just removed it, so a lock on it would exclude no process.
                 Ok(()) => {}
             }
         }
@@ -45,7 +45,7 @@ fn is_still(path: &Path, file: &File) -> io::Result<bool> {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // One that stays does no harm.
+        // A file that remains does no harm.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -8,25 +8,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// One chain's files.
+/// The files of one chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FileSeries {
     first: PathBuf,
 }
 
 impl FileSeries {
-    /// Those that begin with the file `first`.
+    /// Creates the series whose first file is `first`.
     pub(crate) fn new(first: impl Into<PathBuf>) -> Self {
         Self { first: first.into() }
     }
 
-    /// The same for the process of this number that shares the name, from 1.
+    /// Returns the series of the process with this number, from 1, among those that share the name.
     #[must_use]
     pub(crate) fn of_process(&self, number: u32) -> Self {
         if number == 1 { self.clone() } else { Self::new(self.named(&format!("-{number}"))) }
     }
 
-    /// The first part.
+    /// Returns the path of the first part.
     pub(crate) fn first(&self) -> &Path {
         &self.first
     }
@@ -35,7 +35,7 @@ impl FileSeries {
         if number == 1 { self.first.clone() } else { self.named(&format!(".{number:04}")) }
     }
 
-    /// The number of the last part that exists; 1 if there is none.
+    /// Returns the number of the last existing part; 1 if there is none.
     pub(crate) fn last_part(&self) -> io::Result<u32> {
         let mut last = 1;
         for entry in fs::read_dir(self.folder())? {
@@ -44,12 +44,12 @@ impl FileSeries {
         Ok(last)
     }
 
-    /// The folder they are in.
+    /// Returns the folder of the files.
     pub(crate) fn folder(&self) -> &Path {
         self.first.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
-    /// Which part `path` is, if it is one.
+    /// Returns the number of the part at `path`; `None` if it is not part of this chain.
     fn number(&self, path: &Path) -> Option<u32> {
         let name = path.file_name()?.to_str()?;
         let (stem, extension) = self.split();
@@ -58,7 +58,7 @@ impl FileSeries {
         (self.part(number).file_name()?.to_str()? == name).then_some(number)
     }
 
-    /// The first part's name with `between` before its extension.
+    /// Returns the first part's name with `between` before its extension.
     fn named(&self, between: &str) -> PathBuf {
         let (mut name, extension) = self.split();
         name.push(between);
@@ -77,7 +77,7 @@ impl FileSeries {
     }
 }
 
-/// Like the first part's name, for any part's: what files of one chain have in common.
+/// Returns the part of the name that all files of a chain have in common, for the path of any of them.
 pub(crate) fn stem(path: &Path) -> PathBuf {
     let series = FileSeries::new(path);
     let (stem, extension) = series.split();

@@ -18,8 +18,8 @@ use genfleet_job::{clock::SharedClock, options::ConfigError, supervisor::Supervi
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Audit")]
 pub struct AuditOptions {
-    /// Where every change and every outcome is written down: a file, - (stdout, unsynced) or off. {process} in the
-    /// name becomes the process's [default: genfleet-audit-<binary>.jsonl; of a batch: beside its store]
+    /// File for the record of every change and every outcome, - (stdout, unsynced) or off. {process} in the name
+    /// becomes the process's [default: genfleet-audit-<binary>.jsonl; of a batch: next to its store]
     #[arg(long, env = "GENFLEET_AUDIT_LOG", value_name = "FILE")]
     pub audit_log: Option<String>,
 
@@ -28,7 +28,7 @@ pub struct AuditOptions {
     pub audit_rotate: u64,
 }
 
-/// The place that the settings name.
+/// The target in the settings.
 #[derive(Debug, PartialEq, Eq)]
 enum AuditPlace {
     Off,
@@ -36,7 +36,7 @@ enum AuditPlace {
     Files(FileSeries),
 }
 
-/// The target of the audit, and what is there.
+/// The state of the audit's target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuditTarget {
     /// No audit is kept.
@@ -47,14 +47,14 @@ pub enum AuditTarget {
     File {
         /// The file.
         path: PathBuf,
-        /// Another process writes there: one more would put its number to the name.
+        /// True if another process writes there. A further process adds its number to the name.
         held: bool,
         /// The end of its chain.
         tail: ChainTail,
     },
 }
 
-/// An audit that is open, before its tasks run.
+/// An open audit, before its tasks run.
 #[derive(Debug)]
 pub struct OpenedAudit {
     /// Unique name of this process.
@@ -102,7 +102,7 @@ impl AuditOptions {
         }
     }
 
-    /// Checks the target, and returns what is there.
+    /// Checks the target and returns its state.
     pub fn look(&self, default: &str, clock: &SharedClock) -> Result<AuditTarget, ConfigError> {
         match self.place(default, &process(clock)) {
             AuditPlace::Off => Ok(AuditTarget::Off),
@@ -124,17 +124,17 @@ impl AuditOptions {
     }
 }
 
-/// The default file of `binary`.
+/// Returns the default file of `binary`.
 pub fn default_file(binary: &str) -> String {
     format!("genfleet-audit-{binary}.jsonl")
 }
 
-/// Makes a unique name of this process: host, process id, start.
+/// Creates a unique name of this process from host, process id and start time.
 fn process(clock: &SharedClock) -> String {
     format!("{}-{}-{}", host(), std::process::id(), clock.now().strftime("%Y%m%dT%H%M%S%.3fZ"))
 }
 
-/// The user who runs this process, as far as it knows: the user of the operating system, at this machine.
+/// Returns the operating system's user of this process, and the machine's name.
 pub fn operator() -> String {
     let named =
         ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| env::var(name).ok().filter(|user| !user.is_empty()));

@@ -1,15 +1,15 @@
-//! Reading a line back, and checking that it is as it was written. Whether it follows the line before it is checked by
-//! [`verify`](super::verify()).
+//! Reads a line back, and checks that it was not changed. [`verify`](super::verify()) checks that it follows the
+//! previous line.
 
 use serde_json::{Map, Value};
 
 use super::record::ChainLink;
 use genfleet_job::hash;
 
-/// A line that is as it was written.
+/// An unchanged line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuditRecord {
-    /// All members but `hash`.
+    /// All members except `hash`.
     pub members: Map<String, Value>,
     /// Its number.
     pub seq: u64,
@@ -20,7 +20,7 @@ pub struct AuditRecord {
 }
 
 impl AuditRecord {
-    /// A member that is text, or nothing.
+    /// Returns a member that is text, or an empty text.
     pub fn text(&self, member: &str) -> &str {
         self.members.get(member).and_then(Value::as_str).unwrap_or_default()
     }
@@ -31,12 +31,12 @@ impl AuditRecord {
     }
 }
 
-/// A line that is not as it was written.
+/// A changed line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DamagedLine {
     /// The reason.
     pub why: &'static str,
-    /// Hashes that it may have had: the one it states, the one of its content; empty if none is known.
+    /// The possible hashes of the original line: the stated one and that of the content; empty if none is known.
     pub hashes: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn read(line: &[u8]) -> Result<AuditRecord, DamagedLine> {
     let Value::Object(mut members) = value else { return Err(damaged("it is no JSON object")) };
     let stated = members.remove("hash").and_then(|hash| hash.as_str().map(str::to_owned));
     let (members, computed) = hashed(members);
-    // Where the change is in the hash's name, its content is not what it was either.
+    // If the name of the hash was changed, the content was changed, too.
     let hashes = || stated.clone().map_or_else(Vec::new, |stated| vec![stated, computed.clone()]);
     if form.as_bytes() != line {
         return Err(DamagedLine { why: "it is not in the form it was written in", hashes: hashes() });

@@ -1,4 +1,4 @@
-//! One line of the audit: its members and its hash. Knows no file; how a line is read back is in [`read`](super::read).
+//! A line of the audit: its members and its hash. [`read`](super::read) reads a line back.
 //!
 //! A line is canonical JSON (UTF-8, members in the order of their names, no space), so its bytes follow from its
 //! content. `hash` is the SHA-256, in lower-case hexadecimal, of the line without its member `hash`: parsed, `hash`
@@ -16,15 +16,15 @@ use genfleet_job::{JobId, event::AuditReference, hash, options::ConfigError};
 /// `prevHash` of the first line.
 pub(crate) const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// The sort of a fact.
+/// The type of a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fact {
-    /// Something outside is about to be changed.
+    /// The intent to change something outside.
     Intent,
-    /// The result.
+    /// The result of an intent.
     Effect,
-    /// How the job ended.
+    /// The result of a job.
     Outcome,
 }
 
@@ -56,15 +56,15 @@ impl Detail {
 /// The subject of a fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditSubject {
-    /// The job; `None` for what a process does on its own behalf.
+    /// The job; `None` for changes of the process itself.
     pub job: Option<JobId>,
     /// The job's kind, or `unknown`.
     pub kind: &'static str,
     /// The worker of the kind.
     pub worker: &'static str,
-    /// The worker's name for what it does.
+    /// The worker's name of the action.
     pub action: &'static str,
-    /// See [`payload_sha256`]; `None` if the payload cannot be read.
+    /// The hash from [`payload_sha256`]; `None` if the payload cannot be read.
     pub payload_sha256: Option<String>,
 }
 
@@ -149,7 +149,7 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// A chain of `process` that continues after `end`.
+    /// Creates a chain of `process` that continues after `end`.
     pub(crate) fn new(process: String, end: ChainLink) -> Self {
         Self { process, end }
     }
@@ -193,7 +193,7 @@ impl Chain {
     }
 }
 
-/// Texts and whole numbers under names that are texts: nothing that JSON cannot hold.
+/// Serializes texts and whole numbers, which always succeeds.
 fn json(members: &impl Serialize) -> String {
     serde_json::to_string(members).unwrap_or_else(|_| "{}".to_owned())
 }

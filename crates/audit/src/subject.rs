@@ -1,4 +1,4 @@
-//! The subjects of facts: a job, from when it begins to run in this process until it is settled.
+//! The subjects of facts: a job, from its start in this process until it is settled.
 
 use std::sync::{
     Arc,
@@ -14,7 +14,7 @@ pub(super) struct SubjectState {
     pub(super) about: AuditSubject,
     /// Number of its last fact; 0 if there is none.
     last: AtomicU64,
-    /// A call that changes something was sent.
+    /// True if a call that changes something was sent.
     sent: AtomicBool,
 }
 
@@ -32,7 +32,7 @@ pub struct JobAudit {
 pub struct AuditPosition {
     /// Number of the last fact.
     pub last: Option<u64>,
-    /// A call was sent that changes something.
+    /// True if a call that changes something was sent.
     pub sent: bool,
 }
 
@@ -57,13 +57,13 @@ impl JobAudit {
         Self { audit, key, subject }
     }
 
-    /// Its position now.
+    /// Returns its current position.
     pub fn position(&self) -> AuditPosition {
         let last = Some(self.subject.last.load(Ordering::Relaxed)).filter(|last| *last > 0);
         AuditPosition { last, sent: self.subject.sent.load(Ordering::Relaxed) }
     }
 
-    /// The subject of its facts.
+    /// Returns the subject of its facts.
     pub fn about(&self) -> &AuditSubject {
         &self.subject.about
     }
@@ -72,7 +72,7 @@ impl JobAudit {
 impl Drop for JobAudit {
     fn drop(&mut self) {
         let mut state = self.audit.shared.state();
-        // A later run of the same job may be there already.
+        // A later run of the same job may already have replaced it.
         if state.jobs.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, &self.subject)) {
             state.jobs.remove(&self.key);
         }

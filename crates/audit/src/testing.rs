@@ -33,28 +33,28 @@ use crate::{
 /// Pause between two tries of the writer.
 pub const RETRY: Duration = crate::writer::RETRY;
 
-/// A folder that lasts as long as a test.
+/// A folder that is removed at the end of a test.
 pub struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    /// A fresh one.
+    /// Creates an empty folder.
     pub fn new() -> Self {
         let path = std::env::temp_dir().join(format!("genfleet-audit-{}", uuid::Uuid::new_v4()));
         fs::create_dir(&path).unwrap();
         Self(path)
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// The chain in it.
+    /// Returns the series of its chain.
     pub(crate) fn series(&self) -> FileSeries {
         FileSeries::new(self.0.join("audit.jsonl"))
     }
 
-    /// The audit files that are there.
+    /// Returns the paths of the audit files.
     pub fn files(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path());
         let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "jsonl")).collect();
@@ -62,14 +62,14 @@ impl Folder {
         files
     }
 
-    /// The lines of all chains, once they are found to be in order.
+    /// Verifies all chains, and returns the number of their lines.
     pub fn verified(&self) -> u64 {
         let report = verify(&self.files(), ClaimedLines::default(), &[]).unwrap();
         assert_eq!(report.problems, []);
         report.lines
     }
 
-    /// All that the files hold.
+    /// Reads the content of all files.
     pub fn text(&self) -> String {
         self.files().iter().map(|path| fs::read_to_string(path).unwrap()).collect()
     }
@@ -81,7 +81,7 @@ impl Drop for Folder {
     }
 }
 
-/// Longer than anything takes.
+/// Time-out of all waits.
 const SOON: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
@@ -93,24 +93,24 @@ impl Clock for Noon {
     }
 }
 
-/// An audit on files of its own.
+/// An audit with its own files.
 pub struct Rig {
-    /// It.
+    /// The audit.
     pub audit: Audit,
-    /// What goes wrong with its file.
+    /// The faults of its file.
     pub faults: Arc<Faults>,
-    /// Where its files are.
+    /// The folder with its files.
     pub folder: Folder,
     /// Runs its tasks.
     pub supervisor: Supervisor,
-    /// Where their ends are told.
+    /// The reports of ended tasks.
     pub exits: TaskExits,
     /// Cancelled when its process stops.
     pub stop: CancellationToken,
 }
 
 impl Rig {
-    /// One that begins anew.
+    /// Creates an audit with a new chain.
     pub fn new() -> Self {
         let folder = Folder::new();
         let (log, end) = LogFile::open(&folder.series(), 100_000).unwrap();
@@ -121,7 +121,7 @@ impl Rig {
         Self { audit, faults, folder, supervisor, exits, stop: CancellationToken::new() }
     }
 
-    /// A job of this id begins.
+    /// Begins the audit of a job with this id.
     pub fn begin(&self, job: &str) -> JobAudit {
         self.audit.begin(
             Kind::CdnPurge,
@@ -131,12 +131,12 @@ impl Rig {
         )
     }
 
-    /// All that is written.
+    /// Reads all written facts.
     pub fn facts(&self) -> Vec<Value> {
         self.folder.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Waits until the audit is in this condition.
+    /// Waits until the audit's condition meets `condition`.
     pub async fn wait_for(&self, condition: impl FnMut(&AuditCondition) -> bool) {
         let mut conditions = self.audit.conditions();
         timeout(SOON, conditions.wait_for(condition)).await.expect("in time").unwrap();

@@ -219,7 +219,7 @@ impl Rig {
     }
 }
 
-/// What is logged in this thread.
+/// The log lines of this thread.
 #[derive(Clone, Default)]
 struct Logged(Arc<Mutex<Vec<u8>>>);
 

@@ -128,7 +128,7 @@ async fn sync(shared: Arc<Shared>) {
     let mut condition = shared.condition.subscribe();
     loop {
         let synced = *shared.synced.borrow();
-        // Neither fails: the senders are in `shared`.
+        // Neither can fail: the senders are in `shared`.
         let Ok(wanted) = wanted.wait_for(|wanted| *wanted > synced).await.map(|wanted| *wanted) else { return };
         let _ = written.wait_for(|mark| mark.written > synced).await;
         tokio::select! {
@@ -148,7 +148,8 @@ async fn sync(shared: Arc<Shared>) {
     }
 }
 
-/// Logs the end of the chain once it is durable, so that a log that is kept elsewhere can prove what the file held.
+/// Logs the end of the chain when it is durable, so that a log that is kept elsewhere can prove the content of the
+/// file.
 async fn anchor(shared: Arc<Shared>) {
     let mut logged = shared.written.borrow().written;
     loop {
@@ -162,7 +163,7 @@ async fn anchor(shared: Arc<Shared>) {
 }
 
 impl Shared {
-    /// Logs the end of what was written here, if anything was.
+    /// Logs the last written line, if there is one.
     pub(super) fn log_last_anchor(&self) {
         let mark = self.written.borrow().clone();
         if !mark.hash.is_empty() && *self.synced.borrow() >= mark.written {
@@ -183,7 +184,7 @@ impl Shared {
         }
     }
 
-    /// Writes the lines that wait, and those that come soon after. What could not be written waits again.
+    /// Writes the waiting lines and those that follow soon. Lines that could not be written wait again.
     fn write_turn(&self, log: &mut LogFile) -> Result<(), WriteError> {
         let end = Instant::now() + TURN;
         while Instant::now() < end {
@@ -202,7 +203,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Takes all lines that wait; none if none has come after a moment.
+    /// Takes all waiting lines; none if none was added for a moment.
     fn take_lines(&self) -> Vec<Line> {
         let mut state = self.state();
         if state.waiting.is_empty() {
@@ -213,14 +214,14 @@ impl Shared {
         std::mem::take(&mut state.waiting)
     }
 
-    /// Puts `lines` back, before those that came since.
+    /// Puts `lines` back, before those that were added since.
     fn put_back(&self, mut lines: Vec<Line>) {
         let mut state = self.state();
         lines.append(&mut state.waiting);
         state.waiting = lines;
     }
 
-    /// Does `work` on a thread of its own. Where it hangs, blocks the audit unless it is blocked already; returns that
+    /// Runs `work` on a separate thread. If it hangs, blocks the audit unless it is already blocked, and returns that
     /// condition.
     async fn watched<T: Send + 'static>(
         &self,
@@ -239,7 +240,7 @@ impl Shared {
         (work.await, Some(hung))
     }
 
-    /// Unblocks the audit if it is blocked for `hung` alone: lines that cannot be written are another matter.
+    /// Unblocks the audit if `hung` is the only reason why it is blocked.
     fn unblock_after(&self, hung: &AuditCondition) {
         if *self.condition.borrow() == *hung {
             self.unblock();

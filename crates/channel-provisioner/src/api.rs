@@ -1,5 +1,4 @@
-//! The remote calls of this worker, and what their answers mean to it. Another provider of chat channels stands in
-//! here. When which call is due is not decided here.
+//! The typed API calls of `channel.provision`, and the meaning of their answers. The callers decide when to make them.
 
 use std::time::Duration;
 
@@ -17,34 +16,34 @@ use crate::channel::{Channel, ChannelAnswer};
 
 /// The scopes that these calls need.
 pub(crate) const SCOPES: &[&str] = &["webchat:write", "routing:write", "webhooks:write", "asyncjobs:write"];
-/// Reads lag writes by at most this.
+/// Maximum time for which reads lag behind writes.
 pub(crate) const READ_LAG: Duration = Duration::from_secs(15);
 
 const QUEUE: &str = "/api/v2/routing/queues/{queueId}";
-/// Where channels are made and listed.
+/// The endpoint at which channels are created and listed.
 pub(crate) const CHANNELS: &str = "/api/v2/purecloudv2/webchat";
 const CHANNEL: &str = "/api/v2/purecloudv2/webchat/{channelId}";
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
-/// How many channels there are.
+/// The number of existing channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Count {
-    /// So many.
+    /// The number, as the API reports it.
     Channels(u64),
-    /// This platform has no list: the status it answered.
+    /// The platform has no list. It answered with this status.
     NotListed(u16),
 }
 
-/// What became of an order for a channel.
+/// The result of creating a channel.
 #[derive(Clone, Debug)]
 pub(crate) enum Ordered {
-    /// It was made.
+    /// The channel was created.
     Made(ChannelAnswer),
-    /// The id is taken.
+    /// A channel with this id already exists.
     Taken(JobError),
-    /// Nobody knows: the answer was lost.
+    /// The result is unknown, because the answer was lost.
     Lost(JobError),
-    /// It was not made.
+    /// The channel was not created.
     Refused(JobError),
 }
 
@@ -60,12 +59,12 @@ pub(crate) struct GenesysChannels<'a> {
 }
 
 impl<'a> GenesysChannels<'a> {
-    /// Calls on behalf of `job`.
+    /// Creates a client for `job`.
     pub(crate) fn new(job: &'a JobContext) -> Self {
         Self { job }
     }
 
-    /// Returns true if this routing queue exists.
+    /// Checks whether this routing queue exists.
     pub(crate) async fn has_queue(&self, id: &str) -> Result<bool, JobError> {
         let request = ApiRequest::get(QUEUE).at(format!("/api/v2/routing/queues/{id}")).about("id", id);
         let request = request.expect(&[200, 404]);
@@ -76,14 +75,14 @@ impl<'a> GenesysChannels<'a> {
         Ok(answer.status == 200)
     }
 
-    /// The channel with this id, if it can be seen.
+    /// Reads the channel with this id, if reads show it.
     pub(crate) async fn find(&self, id: Uuid) -> Result<Option<ChannelAnswer>, JobError> {
         let request = ApiRequest::get(CHANNEL).at(format!("{CHANNELS}/{id}")).expect(&[200, 404]);
         let answer = self.job.send(request).await?;
         Ok(if answer.status == 200 { Some(made(&answer, id)?) } else { None })
     }
 
-    /// The same, looking every second until it can be seen or `until` is over.
+    /// Reads the channel every second, until reads show it or the time `until` has passed.
     pub(crate) async fn find_until(&self, id: Uuid, until: Instant) -> Result<Option<ChannelAnswer>, JobError> {
         loop {
             let found = self.find(id).await?;
@@ -99,7 +98,7 @@ impl<'a> GenesysChannels<'a> {
         }
     }
 
-    /// How many channels there are.
+    /// Counts the existing channels.
     pub(crate) async fn count(&self) -> Result<Count, JobError> {
         let request = ApiRequest::get(CHANNELS).query("pageSize", 1).query("pageNumber", 1);
         let answer = self.job.send(request.expect(&[200, 404, 405, 501])).await?;
@@ -109,17 +108,17 @@ impl<'a> GenesysChannels<'a> {
         }
     }
 
-    /// Orders `channel`. Sent once: who does not know what became of it looks.
+    /// Creates `channel`. The request is sent only once: if the result is unknown, the caller looks it up.
     pub(crate) async fn order(&self, channel: &Channel) -> Ordered {
         match self.job.send(ApiRequest::post(CHANNELS).json(&channel.body)).await {
-            // A success that is no channel may have made one all the same.
+            // A success without a channel may still have created one.
             Ok(answer) => made(&answer, channel.id).map_or_else(|error| Ordered::Lost(error.into()), Ordered::Made),
             Err(error) => unmade(error),
         }
     }
 }
 
-/// The channel with this id, as an answer tells it.
+/// Parses the channel with this id in an answer.
 #[expect(clippy::result_large_err, reason = "once per call")]
 fn made(answer: &ApiAnswer, id: Uuid) -> Result<ChannelAnswer, ApiError> {
     Ok(ChannelAnswer { status: answer.status, channel: answer.json_of(&id.to_string())? })
@@ -129,7 +128,7 @@ fn unmade(error: ApiError) -> Ordered {
     match (error.class, error.status) {
         (ErrorClass::Permanent, Some(409)) => Ordered::Taken(error.into()),
         (ErrorClass::Ambiguous, _) => Ordered::Lost(error.into()),
-        // Too long to be read.
+        // The answer is too long to be parsed.
         (ErrorClass::Permanent, None) if error.code == "unexpected_response" => Ordered::Lost(error.into()),
         _ => Ordered::Refused(error.into()),
     }

@@ -1,4 +1,4 @@
-//! The channel that a job asks for: what is sent, and what is reported.
+//! The requested channel: the body that is sent, and the report.
 
 use std::collections::BTreeSet;
 
@@ -16,26 +16,26 @@ use crate::{
     payload::{Payload, Security},
 };
 
-/// Sessions of a channel whose job names no number, if so many are allowed.
+/// Default number of sessions, if the limit allows it.
 const DEFAULT_SESSIONS: u32 = 150;
-/// Compared with a channel that was there, if it shows them. Further members the platform may have filled up.
+/// Members that are compared with an existing channel, if it shows them. The platform may have set further members.
 const COMPARED: [&str; 5] = ["/name", "/queueId", "/routingEmail", "/maxConcurrentSessions", "/enabled"];
-/// The same of its protection.
+/// Members of its protection that are compared.
 const PROTECTION: [&str; 4] =
     ["/security/cspHeaders", "/security/xssPrevention", "/security/sanitizeHtml", "/security/allowedDomains"];
 
-/// The channel of one job: the same for every delivery of it.
+/// The channel of one job, which is the same for every delivery.
 #[derive(Clone, Debug)]
 pub(crate) struct Channel {
-    /// Derived from the job's id.
+    /// The id, which is derived from the job's id.
     pub id: Uuid,
-    /// What is sent.
+    /// The body of the request.
     pub body: Value,
-    /// What somebody should know about it.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
 }
 
-/// A channel as the API shows it.
+/// A channel as the API returns it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ChannelAnswer {
     /// 2xx.
@@ -54,33 +54,33 @@ pub struct ChannelReport {
     pub name: String,
     /// The queue it leads to.
     pub queue_id: String,
-    /// The API's status: of the answer that created it, or that showed it where it is adopted.
+    /// The API's status of the answer that created the channel, or that returned an adopted one.
     pub status: u16,
-    /// What protects the page.
+    /// The protection of the page.
     pub security_profile: SecurityProfile,
-    /// True if it was there already.
+    /// True if it already existed.
     pub adopted: bool,
-    /// What somebody should know about it.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
-    /// SHA-256 over the canonical JSON of what was sent; of an adopted channel, of what this job sends for it: where
-    /// that is not what is there, a warning says in what it differs.
+    /// SHA-256 over the canonical JSON of the body that this job sends, also for an adopted channel. If that channel
+    /// differs from the body, a warning lists the differences.
     pub compliance_hash: String,
 }
 
-/// What protects the page that the channel is embedded in.
+/// The protection of the page in which the channel is embedded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecurityProfile {
-    /// True if there is a policy: always, but in an adopted channel that shows none.
+    /// True if there is a policy: always, except for an adopted channel that shows none.
     pub csp_enforced: bool,
-    /// Always, but in an adopted channel that shows otherwise.
+    /// Always true, except for an adopted channel that shows otherwise.
     pub xss_prevention: bool,
-    /// Where the channel may be embedded.
+    /// The hosts that may embed the channel.
     pub domains: Vec<String>,
 }
 
 impl Channel {
-    /// The channel that `job` asks for with a payload that keeps every rule.
+    /// Creates the channel that `job` requests with a valid payload.
     pub(crate) fn of(job: &JobId, payload: Payload, most_sessions: u32) -> Self {
         let id = derived_id(&format!("channel:{job}"));
         let written = id.to_string();
@@ -105,7 +105,7 @@ impl Channel {
         self.body["queueId"].as_str().unwrap_or_default()
     }
 
-    /// The report once the platform has made it.
+    /// Creates the report of a created channel.
     pub(crate) fn made(mut self, answer: &ChannelAnswer) -> ChannelReport {
         let id = answer.channel.get("id").and_then(Value::as_str).unwrap_or_default();
         if !id.is_empty() && !id.eq_ignore_ascii_case(&self.id.to_string()) {
@@ -118,7 +118,7 @@ impl Channel {
         self.report(answer.status, false)
     }
 
-    /// The report where it was there already: what it shows, and otherwise what was sent for it.
+    /// Creates the report of an existing channel, with the members that it shows, and otherwise those that are sent.
     pub(crate) fn adopted(mut self, answer: &ChannelAnswer) -> ChannelReport {
         let found = Value::Object(answer.channel.clone());
         let compared = COMPARED.into_iter().chain(PROTECTION);
@@ -163,7 +163,7 @@ impl Channel {
 }
 
 impl SecurityProfile {
-    /// With what `security` says of it.
+    /// Replaces the domains and the policy by those in `security`.
     fn shown_by(self, security: &Value) -> Self {
         let list = |member: &str| security.get(member).and_then(Value::as_array);
         let texts = |all: &Vec<Value>| all.iter().filter_map(Value::as_str).map(str::to_owned).collect();
@@ -175,13 +175,13 @@ impl SecurityProfile {
     }
 }
 
-/// Their order says nothing.
+/// Converts a list to a set, because its order does not matter.
 fn as_set(list: &[Value]) -> BTreeSet<String> {
     let text = |one: &Value| one.as_str().map_or_else(|| one.to_string(), str::to_owned);
     list.iter().map(text).map(|text| domain::normalise(&text).unwrap_or(text)).collect()
 }
 
-/// `security` as it is sent, and what to warn of.
+/// Returns the `security` that is sent, and warnings.
 fn security(given: &Security) -> (Value, Vec<String>) {
     let mut warnings = Vec::new();
     let mut headers = Vec::new();

@@ -55,7 +55,7 @@ const UNSTATED: [UnstatedRule; 9] = [
     },
 ];
 
-/// See the module.
+/// Returns the terms of the worker; see the module.
 pub(crate) fn terms() -> ContractTerms {
     ContractTerms {
         examples: examples(),

@@ -1,7 +1,7 @@
-//! The channel's Content Security Policy: one directive an entry, checked before it is sent.
+//! The channel's Content Security Policy: one directive per entry, checked before it is sent.
 //!
-//! The parser of `content-security-policy` splits an entry; it is as lenient as a browser, which drops what it does
-//! not understand, so the rules that make a mistake visible are added here, those of a source in [`source`].
+//! The crate `content-security-policy` parses an entry. It is as lenient as a browser, which ignores everything that it
+//! does not understand. The rules that find mistakes are added here, and those of a source in [`source`].
 
 use content_security_policy::{Directive, Policy, PolicyDisposition, PolicySource};
 
@@ -9,14 +9,14 @@ use crate::csp::source::Source;
 
 pub(crate) mod source;
 
-/// In bytes; more than all headers of an answer may have together at most servers.
+/// Maximum length in bytes. Most servers allow less for all headers of a response together.
 pub(crate) const LONGEST: usize = 8192;
 
-/// The directives that a channel has.
+/// The directives that a channel can have.
 pub(crate) const DIRECTIVES: [&str; 6] =
     ["default-src", "script-src", "style-src", "img-src", "connect-src", "frame-ancestors"];
 
-/// What is sent if no entry is given.
+/// The policy that is sent if no entry is given.
 pub(crate) const DEFAULT: [&str; 6] = [
     "default-src https:",
     "script-src https: 'self'",
@@ -28,18 +28,18 @@ pub(crate) const DEFAULT: [&str; 6] = [
 
 const FRAME_ANCESTORS: &str = "frame-ancestors";
 
-/// A directive that keeps every rule.
+/// A valid directive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Accepted {
-    /// One of [`DIRECTIVES`].
+    /// The name, which is one of [`DIRECTIVES`].
     pub name: String,
-    /// As it is sent: name and keywords in lower case, one space between two words.
+    /// The text that is sent: name and keywords in lower case, one space between two words.
     pub text: String,
-    /// The sources in it that take most of the protection away, each once.
+    /// Its sources that remove most of the protection, each once.
     pub unsafe_sources: Vec<&'static str>,
 }
 
-/// The directive in `entry`, or everything that is wrong with it. Its own output stays as it is.
+/// Parses the directive in `entry`, or returns all errors. Parsing the resulting text again does not change it.
 pub(crate) fn directive(entry: &str) -> Result<Accepted, Vec<String>> {
     let directive = single(entry).map_err(|wrong| vec![wrong])?;
     let (sources, mut wrong) = judged(&directive.value);
@@ -55,13 +55,13 @@ pub(crate) fn directive(entry: &str) -> Result<Accepted, Vec<String>> {
     Ok(Accepted { name: directive.name, text, unsafe_sources })
 }
 
-/// The directive that `entry` begins with, in lower case, whether or not the rest is right.
+/// Returns the name at the beginning of `entry`, in lower case, even if the rest is invalid.
 pub(crate) fn name(entry: &str) -> Option<String> {
     let name = entry.split_ascii_whitespace().next()?.to_ascii_lowercase();
     DIRECTIVES.contains(&name.as_str()).then_some(name)
 }
 
-/// The entry split into name and sources, if it is one directive of ours.
+/// Splits the entry into name and sources, if it is one known directive.
 fn single(entry: &str) -> Result<Directive, String> {
     if entry.len() > LONGEST {
         return Err(format!("a directive has at most {LONGEST} characters"));
@@ -80,7 +80,7 @@ fn single(entry: &str) -> Result<Directive, String> {
         let name: String = directive.name.chars().take(64).collect();
         return Err(format!("unknown directive {name:?}: allowed are {}", DIRECTIVES.join(", ")));
     }
-    // Control characters that are no white space.
+    // Control characters except white space.
     if !directive.is_valid() {
         return Err("a directive has no control characters".to_owned());
     }
@@ -98,7 +98,7 @@ fn judged(value: &[String]) -> (Vec<Source>, Vec<String>) {
     (sources, wrong)
 }
 
-/// What is wrong with sources that are each well formed.
+/// Finds errors in a combination of sources that are each valid.
 fn wrong_together(name: &str, sources: &[Source], written: usize) -> Vec<String> {
     let mut wrong = Vec::new();
     if written == 0 {

@@ -1,11 +1,11 @@
-//! Where a channel may be embedded: any way of writing a domain becomes `https://host[:port]`, or a violation.
+//! Hosts that may embed a channel. Every way of writing a domain becomes `https://host[:port]`, or a violation.
 
 use crate::host;
 
-/// The port that `https` goes without.
+/// The default port of `https`.
 const HTTPS_PORT: u16 = 443;
 
-/// `given` as `https://host[:port]`, or what is wrong with it. Its own output stays as it is.
+/// Converts `given` to `https://host[:port]`, or returns the error. Converting the result again does not change it.
 pub(crate) fn normalise(given: &str) -> Result<String, String> {
     if given.is_empty() {
         return Err("a domain is empty".to_owned());
@@ -46,7 +46,7 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), String> {
     Ok((name, Some(port)))
 }
 
-/// A port as a URL has it: digits, 1 to 65535.
+/// Parses the port of a URL: digits, from 1 to 65535.
 pub(crate) fn port(written: &str) -> Option<u16> {
     let digits = written.bytes().all(|byte| byte.is_ascii_digit());
     written.parse().ok().filter(|port| digits && *port > 0)

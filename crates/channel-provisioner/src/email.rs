@@ -1,4 +1,5 @@
-//! The routing address: an addr-spec of RFC 5322 (3.4.1), no display name, no comments. The bounds are RFC 5321's.
+//! The routing address: an addr-spec of RFC 5322 (3.4.1) without display name and comments, with the limits of RFC
+//! 5321.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -7,7 +8,7 @@ use crate::host;
 const LONGEST_LOCAL_PART: usize = 64;
 const LONGEST: usize = 254;
 
-/// `given` as it is sent (a domain beyond ASCII is IDNA-encoded), or what is wrong with it.
+/// Converts `given` to the form that is sent (a domain beyond ASCII is IDNA-encoded), or returns the error.
 pub(crate) fn addr_spec(given: &str) -> Result<String, &'static str> {
     let (local, domain) = split(given)?;
     if local.len() > LONGEST_LOCAL_PART {
@@ -33,7 +34,7 @@ fn split(given: &str) -> Result<(&str, &str), &'static str> {
     Ok((local, domain))
 }
 
-/// Where the closing quote of a quoted string ends, counted after the opening one.
+/// Returns the position of the closing quote, counted after the opening one.
 fn end_of_quotes(quoted: &str) -> Option<usize> {
     let mut bytes = quoted.bytes().enumerate();
     while let Some((index, byte)) = bytes.next() {

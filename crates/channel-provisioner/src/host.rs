@@ -1,11 +1,11 @@
-//! Host names, as domains and mail addresses have them: IDNA, then the letters, digits and hyphens of DNS.
+//! Host names in domains and mail addresses: IDNA, then the letters, digits and hyphens of DNS.
 
 use url::Host;
 
 const LONGEST_NAME: usize = 253;
 const LONGEST_LABEL: usize = 63;
 
-/// `given` in lower case and IDNA-encoded, or what is wrong with it. Its own output stays as it is.
+/// Converts `given` to lower case and IDNA, or returns the error. Converting the result again does not change it.
 pub(crate) fn ascii(given: &str) -> Result<String, &'static str> {
     if given.is_empty() {
         return Err("the host is missing");
@@ -13,7 +13,7 @@ pub(crate) fn ascii(given: &str) -> Result<String, &'static str> {
     if given.contains('*') {
         return Err("wildcards are not allowed: name every host");
     }
-    // The URL parser would decode it, and a host name has none.
+    // The URL parser would decode it, and a host name cannot contain it.
     if given.contains('%') {
         return Err("a host name has no %");
     }
@@ -28,7 +28,7 @@ fn is_name(name: &str) -> bool {
     name.len() <= LONGEST_NAME && name.split('.').all(is_label)
 }
 
-/// Letters, digits and hyphens, no hyphen at either end.
+/// Checks for letters, digits and hyphens, without a hyphen at either end.
 pub(crate) fn is_label(label: &str) -> bool {
     (1..=LONGEST_LABEL).contains(&label.len())
         && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')

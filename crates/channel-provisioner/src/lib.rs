@@ -1,8 +1,8 @@
-//! The channel-provisioner: works `channel.provision` jobs, each of which creates one web messaging channel
-//! (SPEC 3.3), and `webdeployment.provision` jobs, which do so on the real platform ([`webdeployment`]).
+//! The channel-provisioner works `channel.provision` jobs, each of which creates one web messaging channel (SPEC 3.3),
+//! and `webdeployment.provision` jobs, which do the same on the real platform ([`webdeployment`]).
 //!
-//! [`ChannelProvisioner`] is the handler; what upstream sends is in [`payload`] with its rules in [`csp`], [`domain`]
-//! and [`email`], the channel itself in [`channel`], the remote calls in [`api`], the last licence in [`licence`].
+//! [`ChannelProvisioner`] is the handler. The job's payload is in [`payload`] with rules in [`csp`], [`domain`] and
+//! [`email`], the channel in [`channel`], the API calls in [`api`], and the limit on licences in [`licence`].
 
 use genfleet_core::{
     audit::Detail,
@@ -44,12 +44,12 @@ pub use self::{
 /// The channel-provisioner's own settings.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ChannelOptions {
-    /// The most concurrent sessions that a channel may ask for
+    /// Maximum number of concurrent sessions that a channel may request
     #[arg(long, env = "GENFLEET_MAX_CONCURRENT_SESSIONS", value_name = "N", default_value_t = 500)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub max_concurrent_sessions: u32,
 
-    /// How many channels the organisation may have: with so many there, none is created
+    /// Maximum number of channels of the organisation; at this number none is created
     #[arg(long, env = "GENFLEET_LICENSE_LIMIT", value_name = "N", default_value_t = 10)]
     pub license_limit: u32,
 }
@@ -61,11 +61,11 @@ pub struct ChannelProvisioner {
     licences: Licences,
 }
 
-/// What a job that found no licence left remembers.
+/// The state of a job that found no free licence.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct State {
-    /// It has waited until its own channel, should there be one, can be seen.
+    /// True after it has waited for the time after which reads show its own channel, if there is one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub waited: bool,
 }
@@ -99,14 +99,14 @@ impl JobHandler for ChannelProvisioner {
 
     async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Progress<Self>, JobError> {
         let channel = Channel::of(job.id(), payload, self.max_concurrent_sessions);
-        // Who comes again after an error has not just waited.
+        // A job that returns after an error has not waited.
         let forgotten = |error: JobError| error.with_state(json!(State::default()));
         self.provision(job, channel, &state).await.map_err(forgotten)
     }
 }
 
 impl ChannelProvisioner {
-    /// Queue, own channel, licences, create.
+    /// Checks the queue and the job's own channel, and then creates the channel if a licence is free.
     async fn provision(&self, job: &JobContext, channel: Channel, state: &State) -> Result<Progress<Self>, JobError> {
         let api = GenesysChannels::new(job);
         if !api.has_queue(channel.queue_id()).await? {
@@ -136,14 +136,15 @@ impl ChannelProvisioner {
     }
 }
 
-/// Returns true if an earlier life of the job may have taken the last licence itself: its channel is then given the
-/// time to be seen, in the queue.
+/// Returns true if an earlier attempt of the job may have taken the last licence. Then the job waits in the queue until
+/// reads would show its channel.
 fn may_be_there(job: &JobContext, state: &State) -> bool {
     let has_just_waited = state.waited && !job.was_redelivered();
     job.may_have_run_before() && !has_just_waited
 }
 
-/// Its id is this job's alone: what made it was an order of this job, whose answer an earlier life or the network lost.
+/// Appends to the audit that the job's channel was found. Only this job uses its id, so an earlier request of this job
+/// created it.
 fn found_made(job: &JobContext, channel: &Channel) {
     job.found(&Detail::default().with("channelId", channel.id.to_string()).with("endpoint", api::CHANNELS));
 }
@@ -156,7 +157,7 @@ fn warned(mut channel: Channel, count: Count) -> Channel {
     channel
 }
 
-/// What came of an order: the channel as it was made, or as it is found there.
+/// Returns the created channel, or finds it if it is unknown whether it was created.
 async fn ordered_channel(job: &JobContext, channel: Channel, ordered: Ordered) -> Result<ChannelReport, JobError> {
     let error = match ordered {
         Ordered::Made(answer) => return Ok(channel.made(&answer)),

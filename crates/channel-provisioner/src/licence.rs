@@ -1,9 +1,9 @@
-//! Creating a channel if a licence is left for it. One at a time in the process, and one process of the fleet at a
-//! time (SPEC 6.1), so that no two jobs take the last licence.
+//! Creates a channel if a licence is free: one job at a time in the process, and one process of the fleet at a time
+//! (SPEC 6.1), so that two jobs cannot take the last licence.
 //!
-//! Reads lag writes: what was ordered a moment ago may be missing in the count. What this process ordered it remembers,
-//! and waits for near the limit. What another one ordered before it gave up the lock is not known here: the first count
-//! after a takeover is not believed until it had the time to show.
+//! Reads lag behind writes, so a count may not include new channels. The process remembers the channels that it
+//! created, and waits for them near the limit. Channels of a previous lock holder are unknown: after a takeover, the
+//! first count is used only after the time for which reads may lag.
 
 use genfleet_core::{error::JobError, handler::JobContext};
 use tokio::{
@@ -17,40 +17,40 @@ use crate::{
     channel::Channel,
 };
 
-/// The licences for channels, and the turn to take one.
+/// The licences for channels, and the lock for taking one.
 #[derive(Debug)]
 pub(crate) struct Licences {
     limit: u64,
     turn: Mutex<Recent>,
 }
 
-/// What became of a channel that wants a licence.
+/// The result for a channel that needs a licence.
 #[derive(Clone, Debug)]
 pub(crate) struct Taken {
-    /// How many channels there were.
+    /// The number of channels before.
     pub count: Count,
-    /// How the order went; `None` if no licence was left for it.
+    /// The result of creating it; `None` if no licence was free.
     pub ordered: Option<Ordered>,
 }
 
-/// Channels that were ordered and may not be counted yet, and until when.
+/// New channels that a count may not include yet, and until when.
 #[derive(Debug, Default)]
 struct Recent {
     ordered: Vec<(Uuid, Instant)>,
 }
 
 impl Licences {
-    /// `limit` of them.
+    /// Creates a limit of `limit` licences.
     pub(crate) fn new(limit: u32) -> Self {
         Self { limit: limit.into(), turn: Mutex::default() }
     }
 
-    /// How many there are.
+    /// Returns the number of licences.
     pub(crate) fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// Orders `channel` if a licence is left. Waits for its turn, unless the job is stopped.
+    /// Creates `channel` if a licence is free. Waits for the lock, unless the job is stopped.
     pub(crate) async fn take(&self, job: &JobContext, channel: &Channel) -> Result<Taken, JobError> {
         let api = GenesysChannels::new(job);
         let mut recent = tokio::select! {
@@ -65,8 +65,8 @@ impl Licences {
         Ok(Taken { count, ordered: Some(recent.order(api, channel).await) })
     }
 
-    /// The count, once more if what was ordered a moment ago decides whether a licence is left. Too many are too many,
-    /// whatever is not shown.
+    /// Counts the channels. Counts again later if new channels decide whether a licence is free. If the count is
+    /// already at the limit, missing channels make no difference.
     async fn count(&self, job: &JobContext, api: GenesysChannels<'_>, recent: &mut Recent) -> Result<Count, JobError> {
         let mut count = api.count().await?;
         let reads_settled_at = job.reads_settled_at().filter(|until| Instant::now() < *until);
@@ -88,7 +88,7 @@ impl Licences {
 
 impl Recent {
     async fn order(&mut self, api: GenesysChannels<'_>, channel: &Channel) -> Ordered {
-        // Noted first: should the attempt be given up in the middle, the order may still arrive.
+        // Recorded first, because the request may still arrive if the attempt is interrupted.
         self.ordered.push((channel.id, Instant::now() + 2 * READ_LAG));
         let ordered = api.order(channel).await;
         self.ordered.pop();
@@ -99,7 +99,7 @@ impl Recent {
         ordered
     }
 
-    /// How many may be missing in a count. By and by they are in every one.
+    /// Returns how many new channels a count may not include yet.
     fn unseen(&mut self) -> u64 {
         let now = Instant::now();
         self.ordered.retain(|(_, until)| now < *until);

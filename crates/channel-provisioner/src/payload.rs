@@ -1,7 +1,6 @@
-//! What upstream sends, and its rules. Pure; whether the queue exists is the API's business.
+//! The payload of a job, and its rules. Pure: the API decides whether the queue exists.
 //!
-//! Members that have to be there are `Option`s, and required by the schema: a missing one does not hide what else is
-//! wrong.
+//! Required members are `Option`s, and required by the schema, so that a missing one does not hide other violations.
 
 use std::collections::HashSet;
 
@@ -13,51 +12,52 @@ use uuid::Uuid;
 
 use crate::{csp, domain, email};
 
-/// Every source of every directive can be wrong; once so many are, no further directive is looked at.
+/// Number of invalid sources after which no further directive is checked.
 const MOST_VIOLATIONS: usize = 10_000;
 
 /// A web messaging channel to create.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Payload {
-    /// Default: `WebMessaging-` and the first 8 characters of the channel's id.
+    /// Name of the channel. Default: `WebMessaging-` and the first 8 characters of the channel's id.
     #[schemars(length(min = 1, max = 128))]
     pub name: Option<String>,
-    /// The routing queue that conversations go to, a UUID.
+    /// The routing queue for conversations, a UUID.
     #[schemars(required)]
     pub queue_id: Option<String>,
-    /// An addr-spec of RFC 5322, without a display name.
+    /// Mail address, an addr-spec of RFC 5322 without a display name.
     #[schemars(required)]
     pub routing_email: Option<String>,
-    /// Default 150; at most what the worker's `--max-concurrent-sessions` says, 500 by default.
+    /// Number of concurrent sessions. Default 150; the worker's `--max-concurrent-sessions` is the maximum, 500 by
+    /// default.
     #[serde(default, deserialize_with = "whole_number")]
     #[schemars(range(min = 1))]
     pub max_concurrent_sessions: Option<i64>,
     /// Default true.
     pub enabled: Option<bool>,
-    /// What protects the page that the channel is embedded in.
+    /// Protection of the page in which the channel is embedded.
     #[schemars(required)]
     pub security: Option<Security>,
 }
 
-/// What protects the page.
+/// Protection of the page.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Security {
-    /// Directives of a Content Security Policy, one an entry; if there is none, https only.
+    /// Directives of a Content Security Policy, one per entry; without any, https only.
     #[schemars(length(max = 10_000))]
     pub csp_headers: Option<Vec<String>>,
-    /// True, which is also the default: false is refused.
+    /// Must be true, which is also the default.
     pub xss_prevention: Option<bool>,
-    /// Always true, whatever is given.
+    /// Always true, whatever the job contains.
     pub sanitize_html: Option<bool>,
-    /// Where the channel may be embedded: `host`, `host:port` or the same with `https://`.
+    /// Hosts that may embed the channel: `host`, `host:port` or the same with `https://`.
     #[schemars(required, length(min = 1, max = 10_000))]
     pub allowed_domains: Option<Vec<String>>,
 }
 
 impl Payload {
-    /// Everything that breaks a rule, each at its place.
+    /// Returns all violations, each at its place.
     pub(crate) fn violations(&self) -> Vec<Violation> {
         let mut violations = Vec::new();
         if self.queue_id.as_deref().is_some_and(|id| !is_uuid(id)) {
@@ -75,7 +75,7 @@ impl Payload {
         violations
     }
 
-    /// What breaks the bound that the worker was started with.
+    /// Returns the violations of the worker's limit on sessions.
     pub(crate) fn over(&self, most_sessions: u32) -> Vec<Violation> {
         let over = self.max_concurrent_sessions.filter(|asked| *asked > most_sessions.into());
         let message = |asked| format!("must be at most {most_sessions}, found {asked}");
@@ -115,12 +115,12 @@ impl Security {
     }
 }
 
-/// In the one form that the platform writes.
+/// Returns true if `id` is a UUID in the form that the platform writes.
 fn is_uuid(id: &str) -> bool {
     id.len() == 36 && Uuid::try_parse(id).is_ok()
 }
 
-/// Any number that the schema takes for a whole one; what is out of range stays so.
+/// Parses any number that the schema accepts as whole. A number out of range stays out of range.
 #[expect(clippy::cast_possible_truncation, reason = "saturates, and the schema has its say about what is beyond")]
 fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     let number = Option::<Number>::deserialize(deserializer)?;

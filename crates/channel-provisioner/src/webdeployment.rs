@@ -1,9 +1,9 @@
 //! Works `webdeployment.provision` jobs, each of which publishes one web messaging deployment on the real platform
 //! (SPEC 3.7).
 //!
-//! [`WebDeploymentProvisioner`] is the handler. What upstream sends is in [`payload`], what is made of it in [`plan`],
-//! what the answers of the API mean in [`survey`], what travels with a job in [`state`], the way from one to the other
-//! in [`steps`]; the remote calls are in [`api`] and [`edge`].
+//! [`WebDeploymentProvisioner`] is the handler. The job's payload is in [`payload`], the requested objects in [`plan`],
+//! the meaning of the API's answers in [`survey`], the job's state in [`state`], and the steps in [`steps`]. The API
+//! calls are in [`api`] and [`edge`].
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ mod survey;
 
 pub use self::{payload::WebDeploymentPayload, report::WebDeploymentReport, state::WebDeploymentState};
 
-/// The codes with which a job can fail after there is a configuration.
+/// The codes with which a job can fail after its configuration exists.
 const CODES: [&str; 18] = [
     "flow_not_found",
     "flow_wrong_type",
@@ -59,7 +59,7 @@ const CODES: [&str; 18] = [
 /// The settings of `webdeployment.provision`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct WebDeploymentOptions {
-    /// How long browsers may be given an older version of a web deployment before its job ends with a warning
+    /// Maximum time for which browsers may get an older version of a web deployment before its job ends with a warning
     #[arg(long, env = "GENFLEET_EDGE_TIMEOUT", value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub edge_timeout: Duration,
 }
@@ -72,7 +72,7 @@ pub struct WebDeploymentProvisioner {
     turns: Turns<Wanted>,
 }
 
-/// What one job at a time works on.
+/// An object that one job at a time may change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Wanted {
     Name(String),
@@ -127,7 +127,7 @@ impl JobHandler for WebDeploymentProvisioner {
 }
 
 impl WebDeploymentProvisioner {
-    /// The right to work on the job's name, and on its deployment if that is known.
+    /// The turns for the job's name, and for its deployment if that is known.
     #[expect(clippy::result_large_err, reason = "once per attempt")]
     fn turns(&self, job: &JobContext, plan: &Plan, state: &WebDeploymentState) -> Result<Vec<Turn<Wanted>>, JobError> {
         let has_begun = *state != WebDeploymentState::default();

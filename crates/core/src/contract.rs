@@ -36,7 +36,7 @@ pub struct KindContract {
     pub job: Value,
     /// The schema of its report.
     pub report: Value,
-    /// What the worker adds.
+    /// The additions of the worker.
     pub terms: ContractTerms,
 }
 
@@ -64,7 +64,7 @@ pub struct Document {
     pub body: Value,
 }
 
-/// All documents of these kinds, the internal ones included, for queues under `prefix`.
+/// Returns all documents of these kinds, including internal ones, for queues under `prefix`.
 pub fn documents(kinds: &[KindContract], prefix: &str) -> Vec<Document> {
     let schema = |name: String, body| Document { file: format!("{name}.schema.json"), name, body };
     let upstream = || kinds.iter().filter(|one| !one.kind.is_internal());

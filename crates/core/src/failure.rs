@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use genfleet_job::error::{ErrorClass, JobError};
 
-/// What the API said is remembered up to so many bytes: a state is at most 16 KiB.
+/// Maximum number of bytes of the API's answer that are kept: a state is at most 16 KiB.
 const SAID_REMEMBERED: usize = 4096;
 /// A message is remembered up to so many characters.
 const MESSAGE_REMEMBERED: usize = 2000;
@@ -22,7 +22,7 @@ pub struct Failure {
     status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
-    /// What the API said.
+    /// The API's answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     api: Option<Value>,
 }

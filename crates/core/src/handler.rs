@@ -115,14 +115,14 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
     ) -> impl Future<Output = Result<Progress<Self>, JobError>> + Send;
 }
 
-/// One thing that a worker looked at for `genfleet doctor`.
+/// A check by a worker for `genfleet doctor`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceCheck {
     /// The name of the check, for programs.
     pub check: &'static str,
-    /// What was looked at.
+    /// The subject of the check.
     pub looked_at: String,
-    /// What was found there: good, or wrong with the remedy.
+    /// The result: good, or a problem with its remedy.
     pub found: Result<String, (String, String)>,
 }
 

@@ -153,7 +153,7 @@ impl Membership {
         })
     }
 
-    /// Tells if another process works `kind` and does not merely stand by.
+    /// Returns true if another process works `kind` and does not merely stand by.
     pub(crate) fn is_worked_elsewhere(&self, kind: Kind) -> bool {
         let works = |status: &KindStatus| status.kind == kind.as_str() && !status.standing_by;
         self.members().others().any(|status| status.kinds.iter().any(works))
@@ -247,7 +247,7 @@ impl Membership {
         kinds
     }
 
-    /// Tells if this process has jobs that call the API, or called it lately.
+    /// Returns true if this process has jobs that call the API, or called it lately.
     fn is_working(&self, requests: u32, now: Instant) -> bool {
         let mut last = self.shared.last_work.lock().unwrap_or_else(PoisonError::into_inner);
         if self.shared.activity.calls_the_api() || requests > last.requests {

@@ -17,13 +17,13 @@ use genfleet_job::{
     error::{ErrorClass, JobError},
 };
 
-/// How long a job waits whose turn it is not.
+/// Wait of a job that is not next.
 const BUSY_WAIT: Duration = Duration::from_secs(2);
 /// A job that was turned away this much more often than another goes before it.
 const TURNED_AWAY_OFTEN: u32 = 10;
-/// How long such a job is waited for, in case that it went to another process.
+/// Time for which the next job is expected, because another process may have received it.
 const EXPECTED_FOR: Duration = Duration::from_secs(5);
-/// How long a turn is kept for a job that is due back from the resume queue.
+/// Time for which a turn is reserved for a job that returns from the resume queue.
 const KEPT_FOR: Duration = Duration::from_secs(10);
 
 /// The things that are at work, each for one job. Clones share them.

@@ -17,9 +17,9 @@ pub enum Admission {
     Closed {
         /// Why.
         reason: ClosedReason,
-        /// When they may again, if that is known.
+        /// The time at which they may be sent again, if it is known.
         reopens: Option<Instant>,
-        /// When one job may start as a probe.
+        /// The time at which one job may start as a probe.
         probe: Option<Instant>,
     },
 }
@@ -45,7 +45,7 @@ pub enum ClosedReason {
 }
 
 impl ClosedReason {
-    /// All reasons but those of workers.
+    /// All reasons except those of workers.
     pub(crate) const ALL: [Self; 6] =
         [Self::Throttled, Self::ServiceLimit, Self::ApiUnavailable, Self::Credentials, Self::Forbidden, Self::Audit];
 
@@ -82,7 +82,7 @@ pub struct ActiveHold {
     pub why: String,
     /// The one kind that it concerns; `None` if it concerns all.
     pub kind: Option<Kind>,
-    /// How long it still lasts, if that is known.
+    /// The remaining time, if it is known.
     pub for_another: Option<Duration>,
 }
 
@@ -140,7 +140,7 @@ pub(crate) enum ApiSignal {
 
 #[derive(Clone, Debug)]
 pub(crate) struct AdmissionGauges {
-    /// For each reason: is anything held?
+    /// Every reason, and whether it holds anything.
     pub holds: Vec<(ClosedReason, bool)>,
     /// The length of all pauses.
     pub time_paused: Duration,

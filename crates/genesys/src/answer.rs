@@ -11,13 +11,13 @@ use genfleet_job::{error::ErrorClass, trace_context::TraceContext};
 /// A successful answer.
 #[derive(Clone, Debug)]
 pub struct ApiAnswer {
-    /// One of the statuses that were expected.
+    /// The status, which is one of the expected ones.
     pub status: u16,
     /// The API's id of the request: `ININ-Correlation-Id`, else `x-request-id`.
     pub request_id: Option<String>,
     /// The answer's headers.
     pub headers: HeaderMap,
-    /// At most 4 MiB.
+    /// The body, at most 4 MiB.
     pub body: Bytes,
     /// HTTP requests sent for this call, retries included.
     pub requests: u32,

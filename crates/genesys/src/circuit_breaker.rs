@@ -16,7 +16,7 @@ use genfleet_job::JobId;
 
 /// Fewer requests say nothing about the API.
 const REQUESTS: usize = 20;
-/// One broken job is no outage.
+/// Minimum number of failed jobs, because one broken job is no outage.
 const JOBS: usize = 5;
 /// The part of the requests that failed, in percent.
 const FAILED_PERCENT: usize = 80;

@@ -72,7 +72,7 @@ pub(crate) struct Shared {
     clock_skew: Mutex<ClockSkew>,
     rights: KindRights,
     client_limit: u32,
-    /// Of bad credentials, and of what is forbidden.
+    /// The intervals of probes: for wrong credentials, and for missing permissions.
     probe_intervals: (Duration, Duration),
     /// Of the circuit breaker: its window, and the wait before its first probe.
     breaker_times: (Duration, Duration),

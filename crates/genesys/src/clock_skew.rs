@@ -18,7 +18,7 @@ pub struct ClockReading {
     pub theirs: Timestamp,
     /// Ours, when the answer was there.
     pub ours: Timestamp,
-    /// How long the answer may have been on its way.
+    /// Maximum time that the answer was in transit.
     pub took: Duration,
 }
 

@@ -38,7 +38,7 @@ pub enum TokenCheckOutcome {
     Granted {
         /// The token.
         grant: TokenGrant,
-        /// How long it is good.
+        /// The lifetime of the token.
         life: Duration,
         /// True if our scopes were accepted; else it was given without any.
         scoped: bool,

@@ -45,7 +45,7 @@ impl Credentials {
 pub enum CredentialSource {
     /// `GENESYS_CLIENT_ID` and `GENESYS_CLIENT_SECRET`, or the files that `…_FILE` names.
     Environment,
-    /// Those of the environment, or made-up ones where it names none: nothing is sent to Genesys Cloud.
+    /// Credentials from the environment, or invented ones if it has none: nothing is sent to Genesys Cloud.
     NotNeeded,
     /// These, for good: those of the built-in simulator.
     Given(Credentials),

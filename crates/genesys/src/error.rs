@@ -18,7 +18,7 @@ pub const STALE_ROUNDS: u32 = 5;
 pub struct ApiError {
     /// The consequence for the job.
     pub class: ErrorClass,
-    /// One of SPEC 2's codes.
+    /// The code, from SPEC 2.
     pub code: &'static str,
     /// The error, its place, and what to do.
     pub message: String,

@@ -38,7 +38,7 @@ impl Default for HttpTimeouts {
 pub(crate) struct HttpRequest {
     pub method: Method,
     pub url: Url,
-    /// All headers but the user agent.
+    /// All headers except the user agent.
     pub headers: HeaderMap,
     pub body: Option<Bytes>,
     /// Id and secret for HTTP Basic.
@@ -87,7 +87,7 @@ pub(crate) enum HttpTransport {
 /// The proxy between this process and the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProxyUse {
-    /// As `HTTPS_PROXY` and its like say.
+    /// The proxy in `HTTPS_PROXY` and similar variables.
     FromEnvironment,
     None,
 }

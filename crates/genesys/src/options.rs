@@ -14,7 +14,7 @@ pub enum ClientAuth {
     /// HTTP Basic, as the platform documents it.
     #[default]
     Basic,
-    /// In the form body.
+    /// Credentials in the form body.
     Form,
 }
 
@@ -32,17 +32,17 @@ pub struct GenesysOptions {
     #[arg(long, env = "GENESYS_BASE_URL", value_name = "URL", value_parser = text)]
     pub genesys_base_url: Option<String>,
 
-    /// Where tokens are asked for, in place of `https://login.<region>/oauth/token`; with only the base URL
+    /// URL of the token endpoint, instead of `https://login.<region>/oauth/token`; with only the base URL
     /// given it is `<base URL>/oauth/token`
     #[arg(long, env = "GENESYS_TOKEN_URL", value_name = "URL", value_parser = text)]
     pub genesys_token_url: Option<String>,
 
-    /// Where browsers read web deployments from, in place of `https://api-cdn.<region>`; with only the base URL given
-    /// it is not looked at
+    /// URL from which browsers read web deployments, instead of `https://api-cdn.<region>`; with only the base URL
+    /// given it is not checked
     #[arg(long, env = "GENESYS_CDN_URL", value_name = "URL", value_parser = text)]
     pub genesys_cdn_url: Option<String>,
 
-    /// How client id and secret are sent to the token endpoint: basic (HTTP Basic) or form (in the body)
+    /// Authentication at the token endpoint: basic (HTTP Basic) or form (in the body)
     #[arg(long, env = "GENESYS_CLIENT_AUTH", value_name = "basic|form", default_value = "basic")]
     #[arg(value_parser = |given: &str| or_default(given, "basic", client_auth))]
     pub genesys_client_auth: ClientAuth,

@@ -36,7 +36,7 @@ struct Page<T> {
 #[derive(Debug)]
 pub struct Listing<T> {
     request: ApiRequest,
-    /// What the next page is asked for with; `None` once the list is read.
+    /// The position of the next page; `None` at the end of the list.
     next: Option<Place>,
     pages: u32,
     seen: BTreeSet<String>,

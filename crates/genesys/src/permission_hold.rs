@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::{admission::PROBE_GRACE, circuit_breaker::RequestRole};
 use genfleet_job::{JobId, Kind};
 
-/// So many different jobs refused in a row are no matter of the job any more.
+/// Number of different jobs refused in a row after which the cause is not the job.
 const JOBS_IN_A_ROW: usize = 5;
 
 #[derive(Debug)]

@@ -51,7 +51,7 @@ pub struct Permit {
     admission: Arc<SharedAdmission>,
     grant: Option<SendGrant>,
     pub(crate) token: Token,
-    /// For whom, to what, when it was sent.
+    /// The kind, the endpoint and the time of the request.
     sent: Option<(Kind, &'static str, Instant)>,
 }
 

@@ -64,7 +64,7 @@ pub struct Addresses {
     pub api: Url,
     /// The token endpoint.
     pub token: Url,
-    /// What browsers read deployments from; `None` if the base URL is overridden and this is not.
+    /// The URL from which browsers read deployments; `None` if only the base URL is overridden.
     pub cdn: Option<Url>,
     /// The name in events: the region, or the API's host if the base URL is overridden.
     pub environment: String,

@@ -224,12 +224,12 @@ pub struct Caller<'a> {
     pub kind: Kind,
     /// The jobs it is sent for: many if a request is shared.
     pub jobs: &'a [JobId],
-    /// Their trace contexts: the first is continued, the others are linked.
+    /// The trace contexts of the jobs: the first is continued, the others are linked.
     pub traces: &'a [TraceContext],
     /// Cancelled when the attempt is over or the process drains: no further request is begun; one in flight is
     /// finished.
     pub stop: &'a CancellationToken,
-    /// Of a kind that one process at a time works: no change is sent unless it is known that this is the one.
+    /// The lease of an exclusive kind. No change is sent unless the lease is certainly held.
     pub lease: Option<&'a Lease>,
 }
 

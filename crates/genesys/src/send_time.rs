@@ -7,7 +7,7 @@ use tokio::time::Instant;
 pub enum SendTime {
     /// Now.
     Now,
-    /// Not before this, unless an answer changes it.
+    /// Not before this time, unless an answer changes it.
     At(Instant),
 }
 

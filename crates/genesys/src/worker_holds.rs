@@ -13,9 +13,9 @@ use genfleet_job::Kind;
 pub struct WorkerHold {
     /// The name: one of those that [`declare_holds`](crate::GenesysClient::declare_holds) was told.
     pub reason: &'static str,
-    /// What is wrong, and what to do.
+    /// The problem and its remedy.
     pub why: String,
-    /// When the worker looks again.
+    /// Time of the worker's next check.
     pub next_look: Instant,
     /// It ends by itself, as a pause does: the process stays ready.
     pub is_pause: bool,

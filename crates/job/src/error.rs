@@ -51,9 +51,9 @@ impl ErrorClass {
 pub struct JobError {
     /// The class.
     pub class: ErrorClass,
-    /// One of SPEC 2's codes, or the worker's own.
+    /// The code, from SPEC 2 or of the worker.
     pub code: &'static str,
-    /// What is wrong, where, and what to do.
+    /// The problem, its place and its remedy.
     pub message: String,
     /// The status of the API's response.
     pub status: Option<u16>,
@@ -67,7 +67,7 @@ pub struct JobError {
     pub probed_until: Option<Timestamp>,
     /// Further members of the event's `error`, the worker's own.
     pub details: Map<String, Value>,
-    /// What was achieved, reported beside the error.
+    /// The results so far, reported with the error.
     pub report: Option<Value>,
     /// The state for the next attempt (`JobHandler::State`); `None` keeps the previous one.
     pub state: Option<Value>,

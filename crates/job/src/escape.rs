@@ -33,8 +33,8 @@ fn is_colour(rest: &str) -> bool {
     rest.strip_prefix('[').is_some_and(|rest| COLOURS.iter().any(|colour| rest.starts_with(colour)))
 }
 
-/// Tells if `character` disguises text: C1 controls (which terminals obey), marks that change the direction of text,
-/// and invisible characters. Our own texts contain none.
+/// Returns true if `character` disguises text: C1 controls (which terminals obey), marks that change the direction of
+/// text, and invisible characters. The product's own texts contain none.
 const fn disguises(character: char) -> bool {
     matches!(character,
         '\u{7f}'..='\u{9f}' | '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'

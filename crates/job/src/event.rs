@@ -31,11 +31,11 @@ pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 /// The outcome of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Done.
+    /// The job succeeded.
     Succeeded,
-    /// Given up.
+    /// The job failed.
     Failed,
-    /// Its deadline passed before it was first started; nothing was called.
+    /// The deadline passed before the first start. Nothing was called.
     Expired,
 }
 

@@ -10,8 +10,8 @@ use serde::{
 
 use super::{JobId, MAX_BODY_BYTES, text};
 
-/// The id in the body, even if the body is cut off or invalid; else the message id; else one derived from the message.
-/// Of a body that is too large only as much is read as a job may have.
+/// Extracts the id from the body, even if the body is cut off or invalid. Without one, uses the message id, or else
+/// derives an id from the message. Of a body above the limit, only as much is read as a job may have.
 pub fn extract_id(body: &[u8], message_id: Option<&str>, timestamp: Option<u64>) -> JobId {
     let mut given = None;
     let json = text::unmarked(&body[..body.len().min(MAX_BODY_BYTES)]).unwrap_or_default();

@@ -53,7 +53,7 @@ pub struct JobHeaders {
     pub started_at: Option<Timestamp>,
     /// Redrives.
     pub generation: u32,
-    /// Not started earlier.
+    /// Earliest time of the start.
     pub not_before: Option<Timestamp>,
     /// Moves to the suspects.
     pub suspected: u32,
@@ -75,7 +75,7 @@ impl JobHeaders {
         }
     }
 
-    /// Tells if the job was started before.
+    /// Returns true if the job was started before.
     pub fn started(&self) -> bool {
         self.started_at.is_some()
     }

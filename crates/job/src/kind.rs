@@ -16,7 +16,7 @@ struct Row {
     internal: bool,
     /// Worked only if a setting asks for it.
     optional: bool,
-    /// Of the tutorials: the vendor's public API has none of its operations. Names what replaces it, if anything does.
+    /// The replacement for a kind of the tutorials, whose operations the vendor's public API does not have.
     tutorial: Option<&'static str>,
 }
 
@@ -77,25 +77,25 @@ impl Kind {
         self.row().worker
     }
 
-    /// Worked by one process of the fleet at a time, the one that holds the kind's lock (SPEC 6.1); the others
-    /// stand by.
+    /// Returns true if only one process of the fleet at a time works the kind: the one that holds its lock (SPEC 6.1).
+    /// The others stand by.
     pub const fn is_exclusive(self) -> bool {
         self.row().exclusive
     }
 
-    /// This product's own, not a producer's: calls no Genesys API, publishes no event when it succeeds, and no webhook
-    /// when it fails.
+    /// Returns true for a kind whose jobs only this product publishes. It calls no Genesys API, publishes no event when
+    /// it succeeds, and sends no webhook when it fails.
     pub const fn is_internal(self) -> bool {
         self.row().internal
     }
 
-    /// Worked only if a setting asks for it, so that it is no fault if nobody works it.
+    /// Returns true if the kind is worked only with a setting, so that it is no problem if no process works it.
     pub const fn is_optional(self) -> bool {
         self.row().optional
     }
 
-    /// For a kind of the tutorials, none of whose operations the vendor's public API has: what to use with a real
-    /// organisation. `None` for a kind of the platform.
+    /// Returns what to use with a real organisation instead of a kind of the tutorials, whose operations the vendor's
+    /// public API does not have. `None` for a kind of the platform.
     pub fn replacement(self) -> Option<String> {
         let named = self.row().tutorial?;
         Some(match named.parse::<Self>() {

@@ -15,7 +15,7 @@ const COUNTS_FOR: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug)]
 pub struct Lease {
     taken_over: Option<Instant>,
-    /// Time of the last question that the broker answered; `None` if the lease cannot be lost.
+    /// Time of the last request that the broker answered; `None` if the lease cannot be lost.
     asked: Option<watch::Receiver<Instant>>,
 }
 
@@ -33,12 +33,12 @@ pub enum PreviousHolder {
 pub struct LeaseRenewer(watch::Sender<Instant>);
 
 impl Lease {
-    /// A lease that cannot be lost; for `taken_over` see [`Self::taken_over`].
+    /// Creates a lease that cannot be lost; for `taken_over` see [`Self::taken_over`].
     pub fn permanent(taken_over: Option<Instant>) -> Self {
         Self { taken_over, asked: None }
     }
 
-    /// A lease that begins now and has to be renewed.
+    /// Creates a lease that begins now and must be renewed.
     pub fn begin(before: PreviousHolder) -> (Self, LeaseRenewer) {
         let now = Instant::now();
         let (renewer, asked) = watch::channel(now);
@@ -46,7 +46,7 @@ impl Lease {
         (Self { taken_over, asked: Some(asked) }, LeaseRenewer(renewer))
     }
 
-    /// Start of the lease, where another process may have worked the kind just before.
+    /// Returns the start of the lease, if another process may have worked the kind just before.
     pub fn taken_over(&self) -> Option<Instant> {
         self.taken_over
     }
@@ -66,8 +66,8 @@ impl Lease {
 }
 
 impl LeaseRenewer {
-    /// Renews the lease as of `asked`, the time of a question that the broker has answered. The time of the answer does
-    /// not count: it may have lain here while the process was suspended.
+    /// Renews the lease as of `asked`, the time of a request that the broker has answered. The time of the answer does
+    /// not count, because the process may have been suspended before it read the answer.
     pub fn renew(&self, asked: Instant) {
         self.0.send_replace(asked);
     }

@@ -60,7 +60,7 @@ pub const DEFAULT_MAX_ATTEMPTS: u32 = 8;
 /// The kind in events of jobs whose kind does not exist or cannot be read.
 pub const UNKNOWN_KIND: &str = "unknown";
 
-/// 1–128 of `A-Za-z0-9._:-`. Clones share the text.
+/// The id of a job: 1–128 characters of `A-Za-z0-9._:-`. Clones share the text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId(Arc<str>);
 
@@ -133,7 +133,7 @@ pub struct Rejection {
     pub id: JobId,
     /// `undecodable`, `too_large`, `invalid_job` or `kind_mismatch`.
     pub code: &'static str,
-    /// What is wrong, as a sentence.
+    /// The problem, as a sentence.
     pub message: String,
     /// The violations, in the order found.
     pub violations: Violations,

@@ -93,11 +93,11 @@ pub struct Message {
 /// The queue of its kind in which a job waits (SPEC 6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Lane {
-    /// Not started yet.
+    /// Jobs that were not started yet.
     Jobs,
-    /// Started before; its headers hold what it achieved.
+    /// Jobs that were started before. Their headers contain their state.
     Resume,
-    /// Suspected of killing the processes that run it.
+    /// Jobs that may have crashed the processes that ran them.
     Suspect,
 }
 

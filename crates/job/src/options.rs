@@ -22,7 +22,7 @@ impl ConfigError {
     }
 }
 
-/// Tells if requests to `url` leave this machine without encryption.
+/// Returns true if requests to `url` leave this machine without encryption.
 pub fn is_unencrypted_remote(url: &Url) -> bool {
     let is_here = match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),

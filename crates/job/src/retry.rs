@@ -68,9 +68,9 @@ impl RetryPolicy {
 /// The wait before the next look at a state that changes by itself, and where to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextLook {
-    /// In memory, within the attempt.
+    /// Waits in memory, within the attempt.
     Here(Duration),
-    /// In the queue: the job comes back for it.
+    /// Waits in the queue, after which the job is redelivered.
     InQueue(Duration),
 }
 

@@ -58,7 +58,7 @@ impl TaskExits {
     }
 }
 
-/// Also runs when the task panics.
+/// Reports the end of a task, also when it panics.
 struct ExitGuard {
     name: Arc<str>,
     stopping: CancellationToken,

@@ -68,7 +68,7 @@ impl TraceContext {
         &self.parent[36..52]
     }
 
-    /// Tells if the spans of the trace are kept.
+    /// Returns true if the spans of the trace are kept.
     pub fn is_sampled(&self) -> bool {
         u8::from_str_radix(&self.parent[53..LENGTH], 16).is_ok_and(|flags| flags & 1 == 1)
     }

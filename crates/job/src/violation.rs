@@ -11,12 +11,12 @@ pub(crate) const MAX_VIOLATIONS_KEPT: usize = 100;
 /// The longest pointer and message, in bytes: both may quote the producer.
 const MAX_TEXT_BYTES: usize = 2048;
 
-/// One violation and its place.
+/// A violation and its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Violation {
     /// JSON pointer from the job's root, e.g. `/payload/paths/1`.
     pub pointer: String,
-    /// What is wrong, and what is allowed.
+    /// The problem, and the allowed values.
     pub message: String,
 }
 
@@ -67,7 +67,7 @@ impl Violations {
         }
     }
 
-    /// Tells if further violations are only counted.
+    /// Returns true if further violations are only counted.
     pub fn is_full(&self) -> bool {
         self.kept.len() >= MAX_VIOLATIONS_KEPT
     }

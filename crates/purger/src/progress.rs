@@ -17,10 +17,10 @@ const MAX_REPORTED_PATHS: usize = 1_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct State {
-    /// One bit per path of the payload, base64.
+    /// The bitmap of the purged paths in base64, one bit per path of the payload.
     #[serde(skip_serializing_if = "Bitmap::is_empty")]
     done: Bitmap,
-    /// What the CDN said last when it accepted paths.
+    /// The CDN's last answer that accepted paths.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<PurgeStatus>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -38,7 +38,7 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// One bit per path. Only what is set takes room.
+/// A bitmap with one bit per path. It stores only the bytes up to the last set bit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Bitmap(Vec<u8>);
 
@@ -84,7 +84,7 @@ pub(crate) struct AcceptedPaths<'a> {
     pub(crate) request_ids: &'a [String],
 }
 
-/// What a CDN says when it accepts paths.
+/// The CDN's status for accepted paths.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum PurgeStatus {

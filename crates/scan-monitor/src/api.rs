@@ -1,5 +1,4 @@
-//! The remote calls of this worker, typed. A scanner of another provider would stand in here. What an answer means
-//! to a job is not decided here.
+//! The typed API calls of `file.scan`. The callers decide what an answer means for a job.
 
 use genfleet_core::{
     genesys::{ApiError, ApiRequest, Caller, GenesysClient},
@@ -17,14 +16,14 @@ pub(crate) const SCOPES: &[&str] = &["files:read", "files:write", "webhooks:writ
 const SCANS: &str = "/api/v2/files/{fileId}/scans";
 const SCAN: &str = "/api/v2/files/{fileId}/scans/{scanId}";
 const WEBHOOKS: &str = "/api/v2/platform/webhooks/webhooks";
-/// What a registration is promised.
+/// The statuses of a successful registration.
 const REGISTERED: &[u16] = &[200, 201, 202, 204];
-/// A longer id is none: it travels in a header, and in every path.
+/// Maximum length of an id, which is part of a header and of every path.
 const MAX_ID_BYTES: usize = 256;
-/// A longer word is none: it goes into the event.
+/// Maximum length of a word in an answer, which is copied into the event.
 const MAX_WORD_BYTES: usize = 256;
 
-/// The platform's name of a scan.
+/// The platform's id of a scan.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct ScanId(String);
@@ -47,25 +46,25 @@ impl TryFrom<String> for ScanId {
     type Error = &'static str;
 
     fn try_from(id: String) -> Result<Self, &'static str> {
-        // A client that follows the URL standard takes dots for a way up.
+        // By the URL standard, segments of dots lead to a parent folder.
         let names_one = (1..=MAX_ID_BYTES).contains(&id.len()) && id != "." && id != "..";
         if names_one { Ok(Self(id)) } else { Err("the id of a scan has 1 to 256 bytes and is no dot") }
     }
 }
 
-/// What the platform says of a scan.
+/// The platform's status of a scan.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Said")]
 pub(crate) struct ScanStatus {
-    /// `completed`, `failed`, or something else while it goes on.
+    /// `completed`, `failed`, or another word while the scan runs.
     pub status: String,
     /// `clean`, `malware`, …
     pub result: Option<String>,
-    /// True if the file was put away.
+    /// True if the file was put into quarantine.
     pub quarantined: Option<bool>,
 }
 
-/// The same before it is looked at.
+/// The status as received, before it is checked.
 #[derive(Deserialize)]
 struct Said {
     status: String,
@@ -98,15 +97,15 @@ pub(crate) async fn order(job: &JobContext, file_id: &str) -> Result<ScanId, Api
     Ok(job.send(request.about("fileId", file_id)).await?.json::<Ordered>()?.id)
 }
 
-/// Asks how a scan stands, once: the next poll follows anyhow.
+/// Reads the status of a scan, without retries, because the next poll follows anyway.
 pub(crate) async fn poll(job: &JobContext, file_id: &str, scan: &ScanId) -> Result<ScanStatus, ApiError> {
     let path = format!("/api/v2/files/{file_id}/scans/{}", scan.segment());
     let request = ApiRequest::get(SCAN).at(path).about("id", scan.as_str()).about("fileId", file_id);
     job.send(request.once()).await?.json()
 }
 
-/// Has the platform tell `url` of every verdict on files with this quarantine action. Not on behalf of any job: what
-/// becomes of it burns nobody's attempt and, being a 403, puts no brake on the jobs.
+/// Registers `url` for every verdict on files with this quarantine action. The request belongs to no job: a failure
+/// uses no attempt, and a 403 holds no jobs.
 pub(crate) async fn register(
     client: &GenesysClient,
     action: &str,
@@ -124,7 +123,7 @@ pub(crate) async fn register(
     });
     let caller = Caller { kind: Kind::FileScan, jobs: &[], traces: &[], stop, lease: None };
     match client.send(ApiRequest::post(WEBHOOKS).expect(REGISTERED).may_say_nothing().json(&webhook), &caller).await {
-        // There already: another process made it, or this one in an earlier life.
+        // It already exists: another process registered it, or this one before a restart.
         Err(error) if error.status == Some(409) => Ok(()),
         sent => sent.map(drop),
     }

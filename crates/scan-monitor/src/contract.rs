@@ -3,7 +3,7 @@
 use genfleet_core::contract::{ContractTerms, ErrorCode, UnstatedRule};
 use serde_json::{Map, Value, json};
 
-/// See the module.
+/// Returns the terms of the worker; see the module.
 pub(crate) fn terms() -> ContractTerms {
     ContractTerms {
         examples: examples(),

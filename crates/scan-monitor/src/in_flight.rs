@@ -1,10 +1,10 @@
-//! The gauge `genfleet_scans_in_flight`: scans that passed through this process, as orders or as polls without a
-//! verdict, and are expected back. Decides nothing.
+//! The gauge `genfleet_scans_in_flight`: scans that this process ordered or polled without a verdict, and that are
+//! expected to return. No decision depends on it.
 //!
-//! A scan waits in the queue, so another process may see its end. One that does not come back here when it should is
-//! forgotten: after 30 s and three times the lateness with which scans came back here of late. So the sum over a fleet
-//! is about the number of scans under way, somewhat more while many processes share them, and the number of a process
-//! that was killed is gone with it. At most [`MOST`] are counted, so that memory is bounded.
+//! A scan waits in the queue, so another process may see its end. A scan that does not return in time is forgotten,
+//! after 30 s plus three times the recent delay of returning scans. So the sum over a fleet is about the number of
+//! scans in progress, somewhat more while many processes share them, and without those of a killed process. At most
+//! [`MOST`] are counted, to limit memory.
 
 use std::{
     collections::HashMap,
@@ -19,30 +19,30 @@ use tokio::time::{Instant, sleep};
 
 use crate::api::ScanId;
 
-/// No more are counted: about 2 MB.
+/// Maximum number of counted scans, which need about 2 MB.
 pub(crate) const MOST: usize = 50_000;
-/// A scan that does not come back at all is forgotten after this, at the earliest.
+/// Minimum time after which a scan that does not return is forgotten.
 const GRACE: Duration = Duration::from_secs(30);
-/// How often the ones that did not come back are looked for.
+/// Interval of checking for scans that did not return.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 
-/// The scans that are expected back.
+/// The scans that are expected to return. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct InFlight {
     hasher: Arc<RandomState>,
     expected: Arc<Mutex<Expected>>,
 }
 
-/// When which scan is expected back.
+/// The scans that are expected to return, with their times.
 #[derive(Debug, Default)]
 struct Expected {
     scans: HashMap<u64, Instant>,
-    /// How late scans come back, on the average of late.
+    /// The recent average of the delay with which scans return.
     lateness: Duration,
 }
 
 impl InFlight {
-    /// A scan goes back to the queue for so long.
+    /// Records that a scan goes back to the queue for this time.
     pub(crate) fn leaves(&self, scan: &ScanId, wait: Duration) {
         let name = self.name(scan);
         let mut expected = self.expected();
@@ -52,7 +52,7 @@ impl InFlight {
         expected.show();
     }
 
-    /// A scan came by the queue; whether it stays is said by [`leaves`](Self::leaves).
+    /// Records that a scan returned from the queue. It leaves again with [`leaves`](Self::leaves).
     pub(crate) fn comes(&self, scan: &ScanId) {
         let name = self.name(scan);
         let mut expected = self.expected();
@@ -62,7 +62,7 @@ impl InFlight {
         }
     }
 
-    /// A scan has ended.
+    /// Records that a scan has ended.
     pub(crate) fn ended(&self, scan: &ScanId) {
         let name = self.name(scan);
         let mut expected = self.expected();
@@ -70,7 +70,7 @@ impl InFlight {
         expected.show();
     }
 
-    /// Forgets, now and then, the ones that did not come back. Never ends.
+    /// Forgets scans that did not return, at regular intervals. Never ends.
     pub(crate) async fn forget_lost(self) {
         loop {
             sleep(BETWEEN_LOOKS).await;

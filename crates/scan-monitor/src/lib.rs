@@ -1,10 +1,11 @@
-//! The scan-monitor: works `file.scan` jobs, which order a virus scan and follow it to its verdict (SPEC 3.5), and
-//! `media.scan` jobs, which scan with an engine of ours ([`media`], SPEC 3.6). The rest of this crate is `file.scan`.
+//! The scan-monitor works `file.scan` jobs, which order a virus scan and follow it to its verdict (SPEC 3.5), and
+//! `media.scan` jobs, which scan with the operator's own engine ([`media`], SPEC 3.6). The rest of this crate is
+//! `file.scan`.
 //!
-//! [`ScanMonitor`] is the handler; what upstream sends is in [`payload`], the remote calls in [`api`], the pace in
-//! [`poll`], what a job remembers and tells in [`progress`]. Between two requests a scan waits in the queue, so any
-//! number of them wait without memory, and any process follows any of them. Beside the jobs, a security webhook is
-//! registered ([`registration`]) and scans are counted ([`in_flight`]).
+//! [`ScanMonitor`] is the handler. The job's payload is in [`payload`], the API calls in [`api`], the polling interval
+//! in [`poll`], and the job's state and report in [`progress`]. Between two polls a scan waits in the queue, so waiting
+//! scans need no memory, and any process can poll any of them. In addition, a security webhook is registered
+//! ([`registration`]) and scans are counted ([`in_flight`]).
 
 use std::{num::NonZeroU16, sync::Arc, time::Duration};
 
@@ -53,20 +54,20 @@ pub use self::{
 /// The scan-monitor's own settings.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ScanMonitorOptions {
-    /// How often a scan is asked for its verdict. Short of budget it stretches by itself, for all scans evenly
+    /// Interval of polling a scan for its verdict. It grows evenly for all scans if the budget is short
     #[arg(long, env = "GENFLEET_POLL_INTERVAL", value_name = "DURATION", default_value = "5s", value_parser = options::duration)]
     pub poll_interval: Duration,
 
-    /// A scan that has no verdict so long after it was ordered is given up, by the next poll that is answered
+    /// Time after the order at which a scan without a verdict is given up, by the next poll that is answered
     #[arg(long, env = "GENFLEET_SCAN_TIMEOUT", value_name = "DURATION", default_value = "120s", value_parser = options::duration)]
     pub scan_timeout: Duration,
 
-    /// Orders that may be sent and not yet recorded in the queue. So many files may be scanned twice when a process is
-    /// killed; more of them order faster if the API answers slowly
+    /// Maximum number of orders that are not yet recorded in the queue. If a process is killed, as many files may be
+    /// scanned twice; a higher number is faster if the API answers slowly
     #[arg(long, env = "GENFLEET_UNRECORDED_ORDERS", value_name = "N", default_value = "1")]
     pub unrecorded_orders: NonZeroU16,
 
-    /// Where Genesys Cloud tells a security system of verdicts: registered there once per quarantine action
+    /// URL to which Genesys Cloud reports verdicts for a security system; registered once per quarantine action
     #[arg(long, env = "GENFLEET_SECURITY_WEBHOOK_URL", value_name = "HTTPS URL")]
     pub security_webhook_url: Option<SecurityWebhookUrl>,
 }
@@ -77,7 +78,7 @@ pub struct ScanMonitor {
     pace: Pace,
     registrations: Registrations,
     in_flight: InFlight,
-    /// One is kept from an order until its scan is recorded.
+    /// A permit is kept from an order until its scan is recorded.
     orders: Arc<Semaphore>,
 }
 
@@ -136,8 +137,8 @@ impl ScanMonitor {
         Ok(self.again(job, &scan, Duration::ZERO))
     }
 
-    /// Nobody can look up whether a scan was ordered: a process that dies between an order and its record leaves it to
-    /// be ordered again. The turn bounds how many that may be.
+    /// Orders a scan. The API cannot tell whether a scan was ordered, so if a process dies between an order and its
+    /// record, the scan is ordered again. The permit limits how many these can be.
     async fn take_turn(&self, job: &JobContext) -> Result<(), JobError> {
         let waiting = Arc::clone(&self.orders).acquire_owned();
         let Some(Ok(turn)) = job.stop().run_until_cancelled(waiting).await else { return Err(JobError::interrupted()) };
@@ -145,7 +146,7 @@ impl ScanMonitor {
         Ok(())
     }
 
-    /// One poll, and what follows from it.
+    /// Polls once, and decides the next step.
     async fn follow(&self, job: &JobContext, payload: &Payload, mut scan: Scan) -> Result<Step<Self>, JobError> {
         self.in_flight.comes(&scan.id);
         let polled = api::poll(job, &payload.file_id, &scan.id).await;
@@ -196,7 +197,7 @@ impl ScanMonitor {
         }
     }
 
-    /// A poll that failed: waited out or ridden out while the scan has time, its own error after.
+    /// Handles a failed poll: polls again while the scan has time, and then fails with the poll's error.
     fn unanswered(
         &self,
         job: &JobContext,
@@ -207,7 +208,7 @@ impl ScanMonitor {
         let now = job.now();
         let (age, report) = (scan.age(now), || scan.report(payload, None, now));
         match (error.class, error.status) {
-            // Not about this scan: nothing is burned, and the core knows until when.
+            // The error does not concern this scan, so no attempt counts. The core knows when to continue.
             (ErrorClass::Held { .. } | ErrorClass::Credentials | ErrorClass::Interrupted, _) => {
                 Err(Box::new(JobError::from(error).with_state(json(&State::from(scan)))))
             }
@@ -237,14 +238,14 @@ impl ScanMonitor {
         }
     }
 
-    /// Back to the queue until the next poll.
+    /// Returns the job to the queue until the next poll.
     fn again(&self, job: &JobContext, scan: &Scan, at_least: Duration) -> Step<Self> {
         let again_in = self.pace.wait(scan.age(job.now()), fastrand::f64()).max(at_least);
         self.in_flight.leaves(&scan.id, again_in);
         Step::Begun { state: State::from(scan), again_in }
     }
 
-    /// The scan is followed no further.
+    /// Ends following the scan.
     fn ended(&self, scan: &Scan, verdict: Option<&ScanStatus>) {
         self.in_flight.ended(&scan.id);
         if verdict.and_then(ScanStatus::threat_detected) == Some(true) {
@@ -253,7 +254,7 @@ impl ScanMonitor {
     }
 }
 
-/// A scan that did not come to a good end, with what is known of it.
+/// Creates the error of a scan that failed, with its report.
 fn failed(code: &'static str, details: String, report: &ScanReport) -> Box<JobError> {
     Box::new(JobError::permanent(code, details).with_report(json(report)))
 }

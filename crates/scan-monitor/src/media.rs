@@ -1,9 +1,9 @@
 //! `media.scan`: fetches a file from the platform, scans it with an engine, and acts if malware is found (SPEC 3.6).
 //!
-//! [`MediaScan`] is the handler. What upstream sends is in [`payload`], the remote calls in [`api`], links in
-//! [`fetch`], one file in [`scan`], the engine in [`engine`], what is done about malware in [`act`], what a job
-//! remembers and tells in [`report`]. Link and bytes are fetched in one attempt, since links live for minutes; a
-//! verdict of malware is durable before it is acted upon.
+//! [`MediaScan`] is the handler. The job's payload is in [`payload`], the API calls in [`api`], opening links in
+//! [`fetch`], scanning a file in [`scan`], the engine in [`engine`], actions against malware in [`act`], and the job's
+//! state and report in [`report`]. Link and bytes are fetched in one attempt, because links are valid for minutes; a
+//! verdict of malware is durable before the action.
 
 use std::time::Duration;
 
@@ -41,14 +41,15 @@ pub(crate) mod payload;
 pub(crate) mod report;
 mod scan;
 
-/// The name of the engine that is none.
+/// The setting for no engine.
 const STAND_IN: &str = "stand-in";
-/// How long to wait before a file that is not there yet is asked for again.
+/// Wait before a file that does not exist yet is requested again.
 const NOT_YET: Duration = Duration::from_secs(5);
-/// A state with more files than this is not kept: a job that has to act again scans again.
+/// Maximum number of files in a state. With more files the state is not kept, and a job that has to repeat its action
+/// scans again.
 const MOST_FILES_KEPT: usize = 20;
 
-/// Fetches files, scans them and acts.
+/// Fetches files, scans them and acts on malware.
 #[derive(Debug)]
 pub struct MediaScan {
     engine: Engine,
@@ -115,14 +116,14 @@ impl JobHandler for MediaScan {
     }
 }
 
-/// What came of scanning.
+/// The result of scanning.
 enum Scanned {
     NotYet,
     All(Findings),
 }
 
 impl MediaScan {
-    /// Fetches and scans all files of the source. A link that is dead is replaced once.
+    /// Fetches and scans all files of the source. A dead link is replaced once.
     async fn scan(&self, job: &JobContext, payload: &MediaPayload, kind: SourceKind<'_>) -> Result<Scanned, JobError> {
         let trust = job.stop().run_until_cancelled(self.engine.trust()).await.ok_or_else(JobError::interrupted)?;
         let proof = trust.map_err(|Distrust { reason, why }| scan::held(job, reason, why))?;
@@ -183,7 +184,7 @@ impl MediaScan {
         })
     }
 
-    /// Decides what follows from the verdict.
+    /// Decides the next step after the verdict.
     async fn conclude(
         &self,
         job: &JobContext,
@@ -213,7 +214,7 @@ impl MediaScan {
         Ok(Step::Begun { state, again_in: Duration::ZERO })
     }
 
-    /// Acts on malware. The verdict is in the event whether that works or not.
+    /// Acts on malware. The verdict is in the event even if the action fails.
     async fn act(
         &self,
         job: &JobContext,
@@ -228,7 +229,7 @@ impl MediaScan {
     }
 }
 
-/// Back to the queue until a file is there, for as long as --settle-timeout.
+/// Returns the job to the queue until the file exists, at most for --settle-timeout.
 fn wait(job: &JobContext, state: &MediaState) -> Result<Step<MediaScan>, Box<JobError>> {
     let now = job.now();
     let since = state.waiting_since.as_ref().and_then(|since| since.parse::<Timestamp>().ok()).unwrap_or(now);

@@ -1,16 +1,16 @@
-//! What upstream sends, and the rules that no schema can state. Pure; whether a file exists is the API's business.
+//! The payload of a job, and the rules that no schema can state. Pure: the API decides whether a file exists.
 //!
-//! The two choices stay text, and a missing member reads as an empty one: the schema holds them to their values, and a
-//! payload that breaks one of its rules can still be read, so that all it breaks is reported at once.
+//! The two choices are parsed as text, and a missing member as an empty one. The schema checks their values, and a
+//! payload that violates it can still be parsed, so that all violations are reported at once.
 
 use genfleet_core::job::Violation;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// What the platform may do with a file in which something was found.
+/// The platform's actions for a file with a finding.
 pub(crate) const QUARANTINE_ACTIONS: [&str; 3] = ["auto_quarantine", "notify_and_hold", "allow_with_flag"];
-/// Metadata are at most this long, in bytes of JSON.
+/// Maximum length of the metadata, in bytes of JSON.
 pub(crate) const MAX_METADATA_BYTES: usize = 16 * 1024;
 
 /// A file to scan for viruses.
@@ -21,19 +21,19 @@ pub struct Payload {
     /// The file, by its UUID.
     #[schemars(regex(pattern = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"), extend("x-rule" = "must be a UUID, in 36 characters, e.g. 3f2504e0-4f89-41d3-9a0c-0305e82c3301"))]
     pub file_id: String,
-    /// How closely to look. The platform's engines are `default` (up to 30 s), `enhanced` (60 s) and
-    /// `archive_parser` (45 s); it chooses by its own configuration, so this is told, not sent.
+    /// Depth of the scan. The platform's engines are `default` (up to 30 s), `enhanced` (60 s) and
+    /// `archive_parser` (45 s); it chooses by its own configuration, so this is reported, not sent.
     #[schemars(extend("enum" = ["standard", "deep", "archive"]))]
     pub scan_engine: String,
-    /// What happens to the file if something is found.
+    /// Action for a file with a finding.
     #[schemars(extend("enum" = ["auto_quarantine", "notify_and_hold", "allow_with_flag"]))]
     pub quarantine_action: String,
-    /// Anything of the sender's own, at most 16 KiB of JSON: told in the report, not sent.
+    /// Any data of the sender, at most 16 KiB of JSON. It is copied into the report, and not sent to the API.
     pub metadata: Option<Map<String, Value>>,
 }
 
 impl Payload {
-    /// What the schema cannot say.
+    /// Checks the rules that a schema cannot state.
     pub(crate) fn violations(&self) -> Vec<Violation> {
         let bytes =
             self.metadata.as_ref().and_then(|metadata| serde_json::to_vec(metadata).ok()).map_or(0, |it| it.len());

@@ -1,4 +1,4 @@
-//! What a job remembers of its scan, and what it tells of it. Pure.
+//! The state and the report of a job. Pure.
 
 use std::time::Duration;
 
@@ -13,50 +13,50 @@ use crate::{
     payload::Payload,
 };
 
-/// What travels with a begun job: nothing, until a scan was ordered.
+/// The state of a started job, which is empty until a scan was ordered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct State {
-    /// The scan that was ordered for the job.
+    /// The scan of the job.
     pub scan: Option<Scan>,
 }
 
-/// The same as it is written.
+/// The serialized form of a scan.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Written {
     #[serde(skip_serializing_if = "Option::is_none")]
     scan_id: Option<String>,
-    /// RFC 3339.
+    /// The time of the order, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     ordered_at: Option<String>,
     polls: u32,
     initiation_ms: u64,
 }
 
-/// A scan that was ordered.
+/// An ordered scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scan {
-    /// The platform's name of it.
+    /// The platform's id of the scan.
     pub id: ScanId,
-    /// When the order was answered.
+    /// Time of the answer to the order.
     pub ordered_at: Timestamp,
-    /// How long ordering took, waiting for the budget included.
+    /// Duration of ordering, including the wait for the budget.
     pub initiation: Duration,
-    /// How often it was asked for.
+    /// Number of polls.
     pub polls: u32,
 }
 
-/// What a scan came to.
+/// The result of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ScanVerdict {
-    /// None yet.
+    /// There is no verdict yet.
     Pending,
-    /// The file was scanned, and it is known with what result.
+    /// The file was scanned, with a known result.
     Completed,
-    /// The file was scanned, with a result that is not known here.
+    /// The file was scanned, with a result that this version does not know.
     Unknown,
-    /// The scan failed: nobody knows what is in the file.
+    /// The scan failed, so the content of the file is unknown.
     Failed,
 }
 
@@ -68,28 +68,28 @@ pub struct ScanReport {
     file_id: String,
     /// The platform's id of the scan.
     scan_id: String,
-    /// As the job asked.
+    /// Scan engine as in the job.
     scan_engine: String,
-    /// The platform's word: `completed`, `failed`, or what it said last.
+    /// The platform's last status: `completed`, `failed` or another word.
     status: Option<String>,
-    /// The platform's word, e.g. `clean` or `malware`.
+    /// The platform's result, e.g. `clean` or `malware`.
     result: Option<String>,
     /// True if the platform put the file into quarantine.
     quarantined: Option<bool>,
-    /// As the job asked.
+    /// Quarantine action as in the job.
     quarantine_action: String,
-    /// True if something was found; null if nobody knows, which is not the same as false.
+    /// True if malware was found; null if that is unknown, which is not the same as false.
     threat_detected: Option<bool>,
-    /// How often the scan was asked for.
+    /// Number of polls.
     polls: u32,
-    /// When it was ordered.
+    /// Time of the order.
     #[schemars(extend("format" = "date-time"))]
     initiated_at: String,
-    /// How long ordering took, waiting for the API's limits included, in milliseconds.
+    /// Milliseconds that ordering took, including the wait for the API's limits.
     initiation_ms: u64,
-    /// From asking for the scan until the verdict, in milliseconds.
+    /// Milliseconds from ordering the scan to the verdict.
     total_latency_ms: u64,
-    /// As the job brought them.
+    /// Metadata as in the job.
     metadata: Option<Map<String, Value>>,
     /// SHA-256 over the canonical JSON of `fileId`, `scanId`, `status`, `result` and `quarantined`; null without a
     /// verdict.
@@ -99,7 +99,7 @@ pub struct ScanReport {
 impl TryFrom<Written> for State {
     type Error = String;
 
-    /// A half of a scan is none that could be followed, and no reason to order another one.
+    /// Parses the state. An incomplete scan is an error: it cannot be polled, and must not be ordered again.
     fn try_from(written: Written) -> Result<Self, String> {
         let Written { scan_id, ordered_at, polls, initiation_ms } = written;
         let Some(id) = scan_id else { return Ok(Self::default()) };
@@ -130,13 +130,13 @@ impl From<&Scan> for State {
 }
 
 impl Scan {
-    /// How long ago it was ordered.
+    /// Returns the time since the order.
     pub(crate) fn age(&self, now: Timestamp) -> Duration {
         // Another machine's clock may be ahead.
         Duration::try_from(now.duration_since(self.ordered_at)).unwrap_or_default()
     }
 
-    /// What is known of it; `status` is what the platform said last.
+    /// Creates the report; `status` is the platform's last status.
     pub(crate) fn report(&self, payload: &Payload, status: Option<&ScanStatus>, now: Timestamp) -> ScanReport {
         ScanReport {
             file_id: payload.file_id.clone(),
@@ -156,7 +156,7 @@ impl Scan {
         }
     }
 
-    /// SHA-256 of the verdict as canonical JSON: members by name, no white space. None without a verdict.
+    /// Computes the SHA-256 of the verdict as canonical JSON. `None` without a verdict.
     fn compliance_hash(&self, file_id: &str, status: &ScanStatus) -> Option<String> {
         let verdict = json!({"fileId": file_id, "scanId": self.id.as_str(), "status": status.status,
             "result": status.result, "quarantined": status.quarantined});
@@ -164,9 +164,9 @@ impl Scan {
     }
 }
 
-/// The one word that says that nothing was found.
+/// The only result that means that nothing was found.
 const CLEAN: &str = "clean";
-/// Words that say that something was, in any case.
+/// Results that mean that malware was found, in any case.
 const THREATS: [&str; 12] = [
     "malware",
     "malicious",
@@ -183,7 +183,7 @@ const THREATS: [&str; 12] = [
 ];
 
 impl ScanStatus {
-    /// What becomes of it.
+    /// Returns the verdict for this status.
     pub(crate) fn verdict(&self) -> ScanVerdict {
         match (self.status.as_str(), self.threat_detected()) {
             ("completed", Some(_)) => ScanVerdict::Completed,
@@ -193,8 +193,7 @@ impl ScanStatus {
         }
     }
 
-    /// Returns true if something was found. Only a completed scan can say that nothing was, and only in the word for
-    /// it.
+    /// Returns true if malware was found. Only a completed scan with the exact word means that nothing was found.
     pub(crate) fn threat_detected(&self) -> Option<bool> {
         let result = self.result.as_deref();
         let is_threat = |word: &str| THREATS.iter().any(|threat| threat.eq_ignore_ascii_case(word.trim()));

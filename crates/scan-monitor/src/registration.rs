@@ -1,10 +1,10 @@
-//! Has Genesys Cloud tell a security system of verdicts, where `--security-webhook-url` names one: once per process
-//! and quarantine action. That it does not work is a warning and never a job's failure; it is tried again by the next
-//! job of the action, at most once a minute.
+//! Registers the URL of a security system for verdicts, if `--security-webhook-url` is set: once per process and
+//! quarantine action. A failure is logged as a warning and never fails a job. The next job of the action tries again,
+//! at most once a minute.
 //!
-//! A job asks for it only after its own request was answered, and does not wait for it: so a registration never takes
-//! the probe of a brake or of the breaker, and never stands between an order and its being recorded. It is the
-//! platform that calls the URL; nothing is ever sent there from here.
+//! A job starts the registration only after its own request was answered, and does not wait for it. So a registration
+//! never uses the probe of a hold or of the circuit breaker, and never delays the record of an order. Only the platform
+//! calls the URL; Genfleet never does.
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
@@ -24,19 +24,19 @@ use url::Url;
 
 use crate::{api, payload::QUARANTINE_ACTIONS};
 
-/// From a registration that failed to the next.
+/// Wait after a failed registration.
 const BETWEEN_TRIES: Duration = Duration::from_secs(60);
 
-/// Where a security system hears of verdicts. Shown as scheme and host only: the rest may be a secret.
+/// The URL to which verdicts are reported. Only scheme and host are shown, because the rest may be secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecurityWebhookUrl(Url);
 
-/// How far the registration for one action is.
+/// The progress of the registration for one action.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    /// To be tried, not before this.
+    /// The registration may be tried from this time.
     Due(Instant),
-    /// There.
+    /// The registration exists.
     Registered,
 }
 
@@ -45,18 +45,18 @@ enum Stage {
 pub(crate) struct Registrations {
     client: GenesysClient,
     url: Option<SecurityWebhookUrl>,
-    /// In the order of [`QUARANTINE_ACTIONS`]. Locked while one is under way.
+    /// The stages in the order of [`QUARANTINE_ACTIONS`]. Locked while a registration is in progress.
     actions: [Arc<Mutex<Stage>>; QUARANTINE_ACTIONS.len()],
 }
 
 impl Registrations {
-    /// Registers `url`, or nothing if there is none.
+    /// Creates the registrations for `url`; without one nothing is registered.
     pub(crate) fn new(client: GenesysClient, url: Option<SecurityWebhookUrl>) -> Self {
         let now = Instant::now();
         Self { client, url, actions: std::array::from_fn(|_| Arc::new(Mutex::new(Stage::Due(now)))) }
     }
 
-    /// Begins the registration for `action` if it is due. Waits for nothing.
+    /// Starts the registration for `action` if it is due. Does not wait.
     pub(crate) fn see_to(&self, action: &str, job: &JobContext) {
         let Some(url) = &self.url else { return };
         let Some(turn) = self.turn(action) else { return };
@@ -65,7 +65,7 @@ impl Registrations {
         tokio::spawn(async move { register(&client, &url, &action, turn, &stop).await }.in_current_span());
     }
 
-    /// The right to register `action`, if it is due and nobody is at it.
+    /// Returns the right to register `action`, if it is due and not in progress.
     fn turn(&self, action: &str) -> Option<OwnedMutexGuard<Stage>> {
         let index = QUARANTINE_ACTIONS.iter().position(|known| *known == action)?;
         let stage = Arc::clone(&self.actions[index]).try_lock_owned().ok()?;
@@ -88,7 +88,7 @@ async fn register(
             info!(action, %url, "the security webhook is registered");
             *stage = Stage::Registered;
         }
-        // The process ends, or the job's time was over before the request went.
+        // The process ends, or the job's time was over before the request was sent.
         Err(error) if error.class == ErrorClass::Interrupted => {}
         Err(error) => {
             tell_failure(action, url, &error);

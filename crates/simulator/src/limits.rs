@@ -47,7 +47,7 @@ struct Window {
     count: u32,
 }
 
-/// All windows, and the largest counts.
+/// All windows, and the highest counts.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
     tokens: HashMap<String, Window>,

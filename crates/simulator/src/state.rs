@@ -30,7 +30,7 @@ pub(crate) struct Organisation {
     pub(crate) network: network::Network,
     /// Data for the scan-monitor.
     pub(crate) files: files::Files,
-    /// What `media.scan` fetches and changes.
+    /// The files that `media.scan` fetches and changes.
     pub(crate) media: media::Media,
 }
 

@@ -15,7 +15,7 @@ use crate::errors::ApiError;
 /// Limits a lifetime so that adding it to a time does not overflow.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// All tokens that were granted.
+/// All granted tokens.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens(HashMap<String, Token>);
 

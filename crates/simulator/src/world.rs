@@ -66,7 +66,7 @@ pub(crate) enum HttpHost {
     Token,
     /// The API.
     Api,
-    /// What browsers are given, without a token.
+    /// Requests of browsers, without a token.
     Edge,
 }
 

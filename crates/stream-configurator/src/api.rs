@@ -1,5 +1,5 @@
-//! The remote calls of this worker. Event streams of another provider stand in as another [`EventStreams`]. What
-//! follows from a conflict is not decided here.
+//! The typed API calls of `stream.configure`. [`EventStreams`] can be replaced in tests. The callers decide the
+//! consequence of a conflict.
 
 use std::future::Future;
 
@@ -14,41 +14,41 @@ use crate::definition::Definition;
 
 /// The scopes that the calls need.
 pub(crate) const SCOPES: [&str; 3] = ["eventstream:write", "eventstream:configuration:write", "eventstream:read"];
-/// Where a definition is.
+/// The endpoint of a definition.
 pub(crate) const ENDPOINT: &str = "/api/v2/configuration/event-streams/{sourceId}";
 
-/// What became of a definition that was sent.
+/// The result of sending a definition.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Put {
-    /// It is registered.
+    /// The definition is registered.
     Registered {
-        /// 2xx.
+        /// The status, 2xx.
         status: u16,
         /// Its version.
         etag: Option<String>,
     },
-    /// 409 or 412: the version that is there is another.
+    /// Another version exists (409 or 412).
     Conflict(ApiError),
 }
 
-/// A definition that is registered.
+/// A registered definition.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct StoredDefinition {
-    /// 200.
+    /// The status, 200.
     pub status: u16,
     /// Its version.
     pub etag: Option<String>,
-    /// All that the API tells of it.
+    /// All members that the API returned.
     pub body: Value,
 }
 
-/// Somewhere to register definitions.
+/// A service that registers definitions.
 pub(crate) trait EventStreams: Sync {
-    /// Replaces the version `if_match`, an `ETag` or [`ANY`](crate::version::ANY). Safe to repeat: of a repeat after an
-    /// answer that was lost the worst is a conflict with itself.
+    /// Replaces the version `if_match`, an `ETag` or [`ANY`](crate::version::ANY). Safe to repeat: after a lost answer,
+    /// a repeat can only conflict with the first request.
     fn put(&self, definition: &Definition, if_match: &str) -> impl Future<Output = Result<Put, ApiError>> + Send;
 
-    /// The definition that is there, if there is one.
+    /// Reads the registered definition, if it exists.
     fn get(&self, id: &str) -> impl Future<Output = Result<Option<StoredDefinition>, ApiError>> + Send;
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct GenesysEventStreams<'a> {
 }
 
 impl<'a> GenesysEventStreams<'a> {
-    /// Calls on behalf of `job`.
+    /// Creates a client for `job`.
     pub(crate) fn new(job: &'a JobContext) -> Self {
         Self { job }
     }
@@ -88,7 +88,7 @@ impl EventStreams for GenesysEventStreams<'_> {
     }
 }
 
-/// An id needs no encoding: its characters are those a path may have.
+/// Returns the path of a definition. Its id needs no encoding, because all its characters are allowed in paths.
 fn path(id: &str) -> String {
     format!("/api/v2/configuration/event-streams/{id}")
 }

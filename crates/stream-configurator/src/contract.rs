@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::field::MOST_NAMES;
 
-/// Beside those of each directive with the sample event.
+/// The codes in addition to those of each directive with the sample event.
 const UNSTATED: [UnstatedRule; 9] = [
     UnstatedRule {
         at: "/payload/attributeMappings",
@@ -58,7 +58,7 @@ const UNSTATED: [UnstatedRule; 9] = [
     },
 ];
 
-/// See the module.
+/// Returns the terms of the worker; see the module.
 pub(crate) fn terms() -> ContractTerms {
     ContractTerms {
         examples: examples(),

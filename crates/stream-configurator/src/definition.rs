@@ -1,5 +1,5 @@
-//! The definition as it is sent: its JSON in canonical form, its length and fingerprint, and whether it is what is
-//! registered already. Pure.
+//! The definition to send: its canonical JSON, its length and fingerprint, and the comparison with the registered one.
+//! Pure.
 
 use genfleet_core::hash;
 use serde::Serialize;
@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 
 use crate::payload::{AttributeMapping, Configuration, Filter, Payload, Transformation};
 
-/// A definition is at most this long as JSON, in bytes.
+/// Maximum length of a definition as JSON, in bytes.
 pub(crate) const MAX_BYTES: usize = 262_144;
 const EVENT_STREAM_TYPE: &str = "aws-eventbridge";
 
-/// What is registered.
+/// The definition that is registered.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Definition {
     id: String,
@@ -32,7 +32,7 @@ struct Body<'a> {
 }
 
 impl Definition {
-    /// The definition that `payload` asks for.
+    /// Creates the definition that `payload` requests.
     pub(crate) fn of(payload: &Payload) -> Self {
         let body = Body {
             id: &payload.source_id,
@@ -54,29 +54,29 @@ impl Definition {
         &self.id
     }
 
-    /// The JSON that is sent, members in alphabetical order.
+    /// Returns the JSON to send, with members in alphabetical order.
     pub(crate) fn body(&self) -> &Value {
         &self.body
     }
 
-    /// How long that is.
+    /// Returns its length in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Its SHA-256, in hexadecimal.
+    /// Returns its SHA-256, in hexadecimal.
     pub(crate) fn sha256(&self) -> &str {
         &self.sha256
     }
 
-    /// Returns true if `registered` is this definition; what else the API tells beside it does not count.
+    /// Returns true if `registered` is this definition. Further members of the API are ignored.
     pub(crate) fn is(&self, registered: &Value) -> bool {
         let same = |(name, value): (&String, &Value)| registered.get(name).is_some_and(|there| is_same(value, there));
         self.body.as_object().is_some_and(|members| members.iter().all(same))
     }
 }
 
-/// Returns true if two values say the same: numbers by their value, and a member that is null as one that is not there.
+/// Returns true if two values are equal. Numbers are compared by value, and a null member equals a missing one.
 pub(crate) fn is_same(ours: &Value, theirs: &Value) -> bool {
     match (ours, theirs) {
         (Value::Object(ours), Value::Object(theirs)) => {

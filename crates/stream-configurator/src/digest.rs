@@ -1,4 +1,4 @@
-//! Length and SHA-256 of what is written, in one go: of a projection that would be too large to hold in memory.
+//! Computes length and SHA-256 while writing, for a projection that would be too large for memory.
 
 use std::{fmt::Write, io};
 
@@ -12,15 +12,15 @@ pub(crate) struct Digest {
 }
 
 impl Digest {
-    /// How many bytes were written.
+    /// Returns the number of written bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Their SHA-256, in hexadecimal.
+    /// Returns the SHA-256 of the bytes, in hexadecimal.
     pub(crate) fn hex(self) -> String {
         self.sha256.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
-            // A text takes everything.
+            // Writing to a text cannot fail.
             let _ = write!(hex, "{byte:02x}");
             hex
         })

@@ -1,8 +1,8 @@
 //! `eventbridge.configure`: creates or updates the Amazon `EventBridge` integration of an organisation (SPEC 3.8).
 //!
-//! [`EventbridgeConfigurator`] is the handler; what upstream sends is in [`payload`], the steps are in [`steps`], what
-//! is sent in [`config`], the AWS side in [`render`], the remote calls in [`api`], what lists do not show yet in
-//! [`lately`].
+//! [`EventbridgeConfigurator`] is the handler. The job's payload is in [`payload`], the steps are in [`steps`], the
+//! configuration to send in [`config`], the AWS side in [`render`], the API calls in [`api`], and new integrations that
+//! lists may not show yet in [`lately`].
 
 use genfleet_core::{
     contract::ContractTerms,
@@ -31,14 +31,14 @@ mod steps;
 
 pub use self::{payload::Payload, report::EventbridgeReport, steps::State};
 
-/// This kind has no settings of its own.
+/// The settings of this kind, which has none.
 #[derive(Clone, Debug, clap::Args)]
 pub struct EventbridgeOptions {}
 
 /// Configures Amazon `EventBridge` integrations.
 #[derive(Debug)]
 pub struct EventbridgeConfigurator {
-    /// By the name of the integration.
+    /// The turns of jobs by the name of the integration.
     turns: Turns<String>,
     lately: LatelyCreated,
     organization: OnceCell<String>,
@@ -92,7 +92,7 @@ impl JobHandler for EventbridgeConfigurator {
     }
 }
 
-/// The error with the integration that it is about, and with what the next attempt has to know.
+/// Adds the integration and the state for the next attempt to an error.
 fn failed(mut error: JobError, state: &State) -> JobError {
     if let Some(id) = &state.integration_id {
         error.details.insert("integrationId".to_owned(), id.as_str().into());

@@ -1,44 +1,44 @@
-//! How a field of an event is named: `a.b.c` from the event's root, `[].a.b` inside each entry of a list. Pure.
+//! Paths of event fields: `a.b.c` from the event's root, `[].a.b` inside each entry of a list. Pure.
 
 use serde_json::Value;
 
-/// Names in a path, at most, if it says where something is put: what is made of it stays readable for everybody.
+/// Maximum number of names in a target path, so that all JSON parsers can read the result.
 pub(crate) const MOST_NAMES: usize = 32;
 
-/// Names separated by dots, none of them empty.
+/// A path: names separated by dots, none of them empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FieldPath<'a>(&'a str);
 
 impl<'a> FieldPath<'a> {
-    /// The path that `text` writes, if it writes one.
+    /// Parses the path in `text`, if it is valid.
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let is_name = |name: &str| !name.is_empty() && !name.contains(char::is_whitespace);
         text.split('.').all(is_name).then_some(Self(text))
     }
 
-    /// The path inside each entry that `[].a.b` writes.
+    /// Parses `[].a.b` as a path inside each entry.
     pub(crate) fn inside_entries(text: &'a str) -> Option<Self> {
         let path = Self::parse(text.strip_prefix("[].")?)?;
         (!path.0.contains(['[', ']'])).then_some(path)
     }
 
-    /// As it was written.
+    /// Returns the path as written.
     pub(crate) fn as_str(self) -> &'a str {
         self.0
     }
 
-    /// Its names, from the root.
+    /// Returns its names from the root.
     pub(crate) fn names(self) -> impl Iterator<Item = &'a str> {
         self.0.split('.')
     }
 
-    /// The paths that it lies inside of, and itself last.
+    /// Returns its parent paths, and itself last.
     pub(crate) fn beginnings(self) -> impl Iterator<Item = &'a str> {
         let dots = self.0.match_indices('.').map(|(at, _)| at);
         dots.chain([self.0.len()]).map(move |end| &self.0[..end])
     }
 
-    /// What is there. A name that is a number also names an entry of a list.
+    /// Returns the value at the path. A name that is a number also selects an entry of a list.
     pub(crate) fn resolve(self, root: &Value) -> Option<&Value> {
         self.names().try_fold(root, |value, name| match value {
             Value::Object(members) => members.get(name),
@@ -48,7 +48,7 @@ impl<'a> FieldPath<'a> {
     }
 }
 
-/// `0`, `1`, …, and no other way to write them.
+/// Parses `0`, `1`, … without leading zeros or signs.
 fn index(name: &str) -> Option<usize> {
     let is_plain = name.bytes().all(|byte| byte.is_ascii_digit()) && (name == "0" || !name.starts_with('0'));
     is_plain.then(|| name.parse().ok())?

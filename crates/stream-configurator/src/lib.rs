@@ -1,9 +1,9 @@
-//! The stream-configurator: works `stream.configure` jobs, which register an `EventBridge` source definition
-//! (SPEC 3.2), and `eventbridge.configure` jobs, which do the same with the platform's public API ([`eventbridge`]).
+//! The stream-configurator works `stream.configure` jobs, which register an `EventBridge` source definition (SPEC 3.2),
+//! and `eventbridge.configure` jobs, which do the same with the platform's public API ([`eventbridge`]).
 //!
-//! [`StreamConfigurator`] is the handler; what upstream sends is in [`payload`], what it makes of a sample event in
-//! [`projection`], what is sent in [`definition`], how it gets past what others change in [`register`], how a
-//! version is named in [`version`], the remote calls in [`api`].
+//! [`StreamConfigurator`] is the handler. The job's payload is in [`payload`], its result for a sample event in
+//! [`projection`], the definition to send in [`definition`], registering it despite changes by others in [`register`],
+//! versions in [`version`], and the API calls in [`api`].
 
 use crate::{
     api::GenesysEventStreams,
@@ -44,7 +44,7 @@ pub use self::{
     report::StreamReport,
 };
 
-/// The stream-configurator has no settings of its own.
+/// The settings of the stream-configurator, which has none.
 #[derive(Clone, Debug, clap::Args)]
 pub struct StreamConfiguratorOptions {}
 
@@ -90,7 +90,7 @@ impl JobHandler for StreamConfigurator {
         };
         let registered = register::register(&GenesysEventStreams::new(job), order).await?;
         if registered.unchanged {
-            // Our own, of an earlier try or life, or what somebody else made of it.
+            // The version of an earlier request of this job, or a change by somebody else.
             job.found(&Detail::default().with("endpoint", api::ENDPOINT).with("status", registered.status));
         }
         let (payload, projection) = offload(job.body_bytes(), || {

@@ -1,8 +1,8 @@
-//! What upstream sends. Shapes are the schema's, made of these types; the rules that no schema can state are in
-//! `rules`, what directives ask for in [`directive`].
+//! The payload of a job. The schema is generated from these types; the rules that no schema can state are in `rules`,
+//! and the directives in [`directive`].
 //!
-//! A member that the schema refuses, or misses, reads as its default here, so that all else that is wrong with a job
-//! is found with it; no such job is ever worked.
+//! A member that is missing or invalid by the schema is parsed as its default, so that all other violations are found,
+//! too. Such a job is never worked.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,33 +18,33 @@ mod tests;
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
 pub struct Payload {
-    /// Names the definition.
+    /// Name of the definition.
     #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,128}$"), extend("x-rule" = "must be 1 to 128 characters of A-Z, a-z, 0-9 and . _ -, e.g. crm-conversations"))]
     pub source_id: String,
-    /// Where the events go.
+    /// Destination of the events.
     pub configuration: Configuration,
-    /// Which events go there.
+    /// Topics whose events are sent.
     #[schemars(length(min = 1, max = 10_000))]
     pub filters: Vec<Filter>,
-    /// How fields of an event become others.
+    /// Transformations of event fields.
     #[serde(default)]
     #[schemars(length(max = 10_000))]
     pub transformations: Vec<Transformation>,
-    /// Which attributes are copied, and how they are named then.
+    /// Attributes to copy, with their new names.
     #[serde(default)]
     #[schemars(length(max = 10_000))]
     pub attribute_mappings: Vec<AttributeMapping>,
-    /// The definition's `ETag` as it was last read, sent as `If-Match` as it is. Without it any version is replaced.
+    /// The last known `ETag` of the definition, sent unchanged as `If-Match`. Without it any version is replaced.
     #[schemars(length(max = 1024), regex(pattern = r"^[!-~]([ -~]*[!-~])?$"), extend("x-rule" = "must be printable ASCII without a space at either end, e.g. \"5d8c72a5\""))]
     pub etag: Option<String>,
-    /// An event to try transformations and mappings on, before anything is sent. Not sent itself.
+    /// A sample event, to which transformations and mappings are applied before anything is sent. It is not sent.
     pub sample_event: Option<Value>,
-    /// What to do if somebody else has changed the definition.
+    /// Action if somebody else has changed the definition.
     #[serde(default)]
     pub on_conflict: OnConflict,
 }
 
-/// The account, role and region that events are sent to.
+/// The account, role and region that receive the events.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
@@ -67,40 +67,40 @@ pub struct Configuration {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
 pub struct Filter {
-    /// E.g. `conversation.created`.
+    /// Type of the events, e.g. `conversation.created`.
     #[schemars(length(min = 1))]
     pub event_type: String,
-    /// May be empty.
+    /// Conditions, which all must be met. May be empty.
     #[schemars(length(max = 10_000))]
     pub conditions: Vec<Condition>,
 }
 
-/// What a field of an event has to be.
+/// A condition for a field of an event.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
 pub struct Condition {
     /// Names separated by dots.
     pub field: String,
-    /// How it is compared.
+    /// Comparison operator.
     pub operator: Operator,
-    /// With what: a list for `in`, a number or an RFC 3339 time for `gte` and `lte`.
+    /// Value to compare with: a list for `in`, a number or an RFC 3339 time for `gte` and `lte`.
     pub value: Value,
 }
 
-/// How a field is compared with a value.
+/// The comparison of a field with a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Operator {
-    /// Is it.
+    /// Equals the value.
     Eq,
-    /// Is anything else.
+    /// Does not equal the value.
     Neq,
-    /// Is one of them.
+    /// Is one of the values.
     In,
-    /// Is at least that.
+    /// Is at least the value.
     Gte,
-    /// Is at most that.
+    /// Is at most the value.
     Lte,
     /// Refused by the schema.
     #[default]
@@ -109,7 +109,7 @@ pub enum Operator {
     Unknown,
 }
 
-/// A field of an event, or what is made of it, under another name.
+/// Copies a field of an event, or its transformed value, to another name.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
@@ -118,24 +118,24 @@ pub struct Transformation {
     pub source_field: String,
     /// Names separated by dots, at most 32.
     pub target_field: String,
-    /// What is made of it.
+    /// Type of the transformation.
     #[serde(rename = "type")]
     pub kind: TransformationType,
-    /// What `extract` takes out of each entry, e.g. `[].id`.
+    /// Path that `extract` takes from each entry, e.g. `[].id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// What `transform` makes of it.
+    /// Operation of `transform`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
 }
 
-/// What a transformation does.
+/// The type of a transformation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TransformationType {
     /// Copies the field.
     Direct,
-    /// Takes one field out of each entry of a list; needs `path`.
+    /// Takes one field from each entry of a list; needs `path`.
     Extract,
     /// Writes the field in another format; needs `format`.
     Transform,
@@ -170,7 +170,7 @@ pub struct AttributeMapping {
     pub target: String,
 }
 
-/// What to do if the definition is not the one that was last read.
+/// The action if the definition is not the one that was last read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnConflict {

@@ -1,7 +1,7 @@
-//! What transformations and mappings make of a sample event. Pure; it can fail, and then says where.
+//! Applies transformations and mappings to a sample event. Pure. An error names its place.
 //!
-//! Values stay where they are in the sample: a thousand directives may name the same large part of it. What is found
-//! out about a part is found out once: the work grows with the sample and with the directives, not with both.
+//! Values are borrowed from the sample, because a thousand directives may name the same large part of it. Each part is
+//! examined once, so the time grows with the size of the sample plus the number of directives, not with their product.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -24,9 +24,9 @@ use self::{length::Lengths, projected::Projected};
 mod length;
 mod projected;
 
-/// A projected event has at most this many bytes as JSON: the same part of a sample can be in it very often.
+/// Maximum length of a projected event as JSON, in bytes, because it may contain the same part of a sample many times.
 pub(crate) const MAX_BYTES: usize = 4 * 1024 * 1024;
-/// A projected event that is longer than this as JSON is reported as its SHA-256.
+/// Maximum length of a reported event as JSON. A longer one is reported as its SHA-256.
 pub(crate) const MAX_TOLD_BYTES: usize = 64 * 1024;
 
 /// A projected event.
@@ -34,17 +34,17 @@ pub(crate) const MAX_TOLD_BYTES: usize = 64 * 1024;
 pub(crate) struct Projection {
     /// The event, or the SHA-256 of one that is too long to be reported.
     pub event: Value,
-    /// The share of directives that resolved; 1 if there is none.
+    /// The fraction of directives that resolved; 1 if there are none.
     pub success_rate: f64,
 }
 
 impl Projection {
-    /// What is made of the payload's sample event, if it has one.
+    /// Projects the payload's sample event, if it has one.
     pub(crate) fn of(payload: &Payload) -> Option<Self> {
         Some(Self::of_groups(payload.sample_event.as_ref()?, [(None, payload.directives())]))
     }
 
-    /// What groups of directives make of `sample`: each under its name, or at the top if it has none.
+    /// Applies groups of directives to `sample`. Each result is under the group's name, or at the top if it has none.
     pub(crate) fn of_groups<'a, D: Iterator<Item = Directive<'a>>>(
         sample: &Value,
         groups: impl IntoIterator<Item = (Option<&'a str>, D)>,
@@ -73,8 +73,8 @@ impl Projection {
     }
 }
 
-/// Every directive that comes to nothing with `sample`, and that there is too much of what the others come to. One that
-/// is not a directive at all is reported elsewhere.
+/// Finds directives that do not resolve with `sample`, and a result that is too long. Invalid directives are reported
+/// elsewhere.
 pub(crate) fn violations<'a>(directives: impl Iterator<Item = Directive<'a>>, sample: &'a Value) -> Vec<Violation> {
     let (mut found, mut bytes) = (Vec::new(), 0);
     let (mut looks, mut lengths) = (Looks::default(), Lengths::default());
@@ -94,12 +94,12 @@ pub(crate) fn violations<'a>(directives: impl Iterator<Item = Directive<'a>>, sa
     found
 }
 
-/// Which lists have what in every entry; otherwise the first entry without.
+/// The lists in which every entry has a path; otherwise the first entry without it.
 #[derive(Default)]
 struct Looks<'a>(HashMap<(&'a str, &'a str), Option<usize>>);
 
 impl<'a> Looks<'a> {
-    /// What a directive makes of an event: `None` if it is no directive at all, else the value or why there is none.
+    /// Applies a directive to an event. `None` if the directive is invalid; otherwise the value, or why there is none.
     fn resolve(&mut self, directive: &Directive<'a>, event: &'a Value) -> Result<Option<Projected<'a>>, String> {
         let source = directive.source;
         let (Some(path), Some(makes)) = (FieldPath::parse(source), directive.makes) else { return Ok(None) };
@@ -125,7 +125,7 @@ impl<'a> Looks<'a> {
     }
 }
 
-/// A name as a violation quotes it.
+/// Quotes a name for a violation.
 pub(crate) fn shown(name: &str) -> String {
     const MOST: usize = 128;
     match name.char_indices().nth(MOST) {
@@ -141,7 +141,7 @@ fn iso8601(source: &str, value: &Value) -> Result<String, String> {
     })
 }
 
-/// An object while it is put together from targets.
+/// An object that is built from targets.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Node<'a, L> {
@@ -150,12 +150,12 @@ pub(crate) enum Node<'a, L> {
 }
 
 impl<'a, L> Node<'a, L> {
-    /// An object without members.
+    /// Creates an object without members.
     pub(crate) fn empty() -> Self {
         Self::Branch(BTreeMap::new())
     }
 
-    /// Puts `value` at `target`. Where targets clash the first one stays; no such job is ever worked.
+    /// Puts `value` at `target`. If targets conflict, the first one is kept; such a job is never worked.
     pub(crate) fn put(&mut self, target: Option<FieldPath<'a>>, value: L) {
         let mut names: Vec<&str> = target.into_iter().flat_map(FieldPath::names).collect();
         let Some(last) = names.pop() else { return };

@@ -1,4 +1,4 @@
-//! Registering a definition past what others change meanwhile: send it; on a conflict look what is there, and send it
+//! Registers a definition despite changes by others: sends it; after a conflict reads the existing one, and sends it
 //! again for that version.
 
 use std::time::Duration;
@@ -20,47 +20,46 @@ use crate::{
     version::Version,
 };
 
-/// The state of a job that was started.
+/// The state of a started job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct State {
-    /// A definition was sent and no answer came: a conflict may be with what this job did itself.
+    /// True if a definition was sent without an answer, so that a conflict may be with this job's own request.
     pub unanswered: bool,
 }
 
-/// Rounds of looking and sending again, at most.
+/// Maximum number of times that the definition is read and sent again.
 pub(crate) const MOST_ROUNDS: u32 = 5;
 
-/// What is to be registered, and how.
+/// The definition to register, and how.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Order<'a> {
     /// The definition.
     pub definition: &'a Definition,
     /// The version to replace; `None` is any.
     pub etag: Option<&'a str>,
-    /// What to do if another version is there.
+    /// The action if another version exists.
     pub on_conflict: OnConflict,
-    /// This job may have sent the definition already, so that the other version may be its own.
+    /// True if this job may already have sent the definition, so that the other version may be its own.
     pub may_have_been_sent: bool,
-    /// Cancelled when no further request may begin.
+    /// Cancelled when no further request may start.
     pub stop: &'a CancellationToken,
 }
 
-/// A definition is as it should be.
+/// A registered definition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Registered {
-    /// Of the answer that settled it.
+    /// The status of the last answer.
     pub status: u16,
     /// The version, as far as it is known.
     pub etag: Option<String>,
-    /// It was there already.
+    /// True if it was already registered.
     pub unchanged: bool,
-    /// Conflicts on the way.
+    /// Number of conflicts before that.
     pub conflicts_resolved: u32,
 }
 
-/// Registers the definition. An error that a next attempt may follow remembers whether the definition may have been
-/// sent.
+/// Registers the definition. An error with a next attempt contains whether the definition may have been sent.
 pub(crate) async fn register(streams: &impl EventStreams, order: Order<'_>) -> Result<Registered, JobError> {
     let mut sent = order.may_have_been_sent;
     let result = attempt(streams, order, &mut sent).await;
@@ -83,7 +82,7 @@ async fn attempt(streams: &impl EventStreams, order: Order<'_>, sent: &mut bool)
         };
         let overwrites = order.on_conflict == OnConflict::Overwrite;
         if let Some(restored) = version.restored().filter(|_| !overwrites) {
-            // The same version; nobody needs to have been first.
+            // It is the same version, so there is no conflict.
             version = restored;
             continue;
         }
@@ -105,7 +104,7 @@ async fn attempt(streams: &impl EventStreams, order: Order<'_>, sent: &mut bool)
     }
 }
 
-/// Sends the definition once, and notes whether that, or a repeat of it, may have had its effect unseen.
+/// Sends the definition once, and records whether it may have had its effect without an answer.
 async fn send(streams: &impl EventStreams, order: Order<'_>, if_match: &str, sent: &mut bool) -> Result<Put, ApiError> {
     let put = streams.put(order.definition, if_match).await;
     *sent |= match &put {

@@ -1,4 +1,4 @@
-//! What a successful job tells.
+//! The report of a successful job.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -6,32 +6,32 @@ use serde_json::Value;
 
 use crate::{definition::Definition, payload::Payload, projection::Projection, register::Registered};
 
-/// The report of a definition that is registered.
+/// The report of a registered definition.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamReport {
-    /// Names the definition.
+    /// Name of the definition.
     pub source_id: String,
-    /// The HTTP status of the answer that settled it.
+    /// The HTTP status of the last answer.
     pub status: u16,
-    /// The definition's version, as the API told it.
+    /// The definition's version, as the API reports it.
     pub etag: Option<String>,
     /// The AWS region.
     pub region: String,
-    /// SHA-256 of the body sent, which is canonical JSON.
+    /// SHA-256 of the sent body, which is canonical JSON.
     pub payload_sha256: String,
-    /// The definition was there as it should be already.
+    /// True if the definition was already registered as requested.
     pub unchanged: bool,
-    /// How often somebody else had changed it before it was registered.
+    /// Number of changes by others before the definition was registered.
     pub conflicts_resolved: u32,
     /// Share of transformations and mappings that resolved with the sample event; null without one.
     pub validation_success_rate: Option<f64>,
-    /// What they make of the sample event, or its SHA-256; null without one.
+    /// Result for the sample event, or its SHA-256; null without one.
     pub projection: Option<Value>,
 }
 
 impl StreamReport {
-    /// The report of `definition`, which `payload` asked for.
+    /// Creates the report of `definition` for `payload`.
     pub(crate) fn new(
         payload: Payload,
         definition: &Definition,

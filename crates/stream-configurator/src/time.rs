@@ -1,15 +1,15 @@
-//! What counts as a time. Pure.
+//! Checks and converts times. Pure.
 
 use jiff::{Timestamp, civil};
 
-/// `d` stands for a digit.
+/// The format of date and time, in which `d` stands for a digit.
 const DATE_AND_TIME: &[u8] = b"dddd-dd-ddTdd:dd:dd";
 const OFFSET: &[u8] = b"dd:dd";
-/// In minutes.
+/// Length of a day in minutes.
 const DAY: i32 = 24 * 60;
 
-/// Returns true if `text` is a time of RFC 3339: date, `T`, time and offset, such as `2026-11-20T12:00:00Z`. Also one
-/// that no instant can be, at the very end of the year 9999, which people write for "never".
+/// Returns true if `text` is a time of RFC 3339: date, `T`, time and offset, such as `2026-11-20T12:00:00Z`. This
+/// includes the very end of the year 9999, which is beyond the range of an instant, and which people write for "never".
 pub(crate) fn is_rfc3339(text: &str) -> bool {
     let Some((date_and_time, rest)) = text.as_bytes().split_at_checked(DATE_AND_TIME.len()) else { return false };
     if !fits(date_and_time, DATE_AND_TIME) {
@@ -23,14 +23,14 @@ pub(crate) fn is_rfc3339(text: &str) -> bool {
     !is_leap_second || is_end_of_day(local, offset)
 }
 
-/// Where a second more is inserted, should there be one: before midnight, UTC.
+/// Returns true at midnight UTC, where a leap second is inserted.
 fn is_end_of_day(local: civil::DateTime, offset: i32) -> bool {
     let minute = i32::from(local.hour()) * 60 + i32::from(local.minute());
     (minute - offset).rem_euclid(DAY) == DAY - 1
 }
 
-/// `text` as an ISO 8601 time: as it is where it keeps RFC 3339, written anew if it is another way to name an
-/// instant (`2026-11-20T12:00:00.000+0000`); `None` if it names none.
+/// Converts `text` to an ISO 8601 time. A time of RFC 3339 is not changed; other ways to write an instant
+/// (`2026-11-20T12:00:00.000+0000`) are converted. `None` if it is not a time.
 pub(crate) fn iso8601(text: &str) -> Option<String> {
     if is_rfc3339(text) {
         return Some(text.to_owned());
@@ -44,7 +44,7 @@ fn without_fraction(rest: &[u8]) -> &[u8] {
     if digits == 0 { rest } else { &fraction[digits..] }
 }
 
-/// In minutes; up to 23:59 either way.
+/// Parses an offset and returns it in minutes; at most 23:59 in either direction.
 fn offset(written: &[u8]) -> Option<i32> {
     let (sign, digits) = match written {
         [b'Z' | b'z'] => return Some(0),

@@ -1,46 +1,46 @@
-//! How a version is named in `If-Match`. Gateways rewrite `ETag`s on their way: they weaken them (`W/"7"`) and mark
-//! what they compressed (`"7-gzip"`). `If-Match` compares strongly, and knows neither form again. Pure.
+//! The version in `If-Match`. Gateways may change an `ETag`: they weaken it (`W/"7"`) or mark compressed answers
+//! (`"7-gzip"`). `If-Match` compares strongly, so the API accepts neither form. Pure.
 
-/// `If-Match` of any version, and of none.
+/// The value of `If-Match` for any version, and for none.
 pub(crate) const ANY: &str = "*";
 
 const ENCODINGS: [&str; 4] = ["gzip", "br", "deflate", "zstd"];
 const SEPARATORS: [char; 4] = ['-', ';', ':', '+'];
 
-/// The version that is to be replaced.
+/// The version to replace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Version {
-    /// As the API sent it.
+    /// The version as the API sent it.
     message: String,
     form: Form,
-    /// So many times in a row it was refused and still there.
+    /// Number of times in a row that it was refused although it still existed.
     refused: u32,
-    /// So many times in a row something was in the way, and nothing was there.
+    /// Number of times in a row that it was refused although nothing existed.
     absent: u32,
 }
 
-/// In which form it is named.
+/// The form in which a version is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// As the API sent it.
+    /// The form in which the API sent it.
     Told,
-    /// As it was before a gateway rewrote it.
+    /// The form before a gateway changed it.
     Original,
 }
 
 impl Version {
-    /// The one that a job names, as it names it; any if it names none.
+    /// Creates the version of a job, unchanged; any version if the job names none.
     pub(crate) fn of_job(etag: Option<&str>) -> Self {
         Self { message: etag.unwrap_or(ANY).to_owned(), form: Form::Told, refused: 0, absent: 0 }
     }
 
-    /// After this one was refused, and nothing is there: any, and none.
+    /// Returns the version for the next try after this one was refused and nothing exists.
     #[must_use]
     pub(crate) fn gone(&self) -> Self {
         Self { absent: self.absent + 1, ..Self::of_job(None) }
     }
 
-    /// What is sent.
+    /// Returns the value of the `If-Match` header.
     pub(crate) fn if_match(&self) -> String {
         match self.form {
             Form::Told => self.message.clone(),
@@ -48,23 +48,24 @@ impl Version {
         }
     }
 
-    /// How often in a row it was refused and still there.
+    /// Returns how often in a row it was refused although it still existed.
     pub(crate) fn refused(&self) -> u32 {
         self.refused
     }
 
-    /// How often in a row it was refused although nothing was there.
+    /// Returns how often in a row it was refused although nothing existed.
     pub(crate) fn absent(&self) -> u32 {
         self.absent
     }
 
-    /// The same version as it was before a gateway rewrote it, if that is something else.
+    /// Returns the version as it was before a gateway changed it, if that is different.
     pub(crate) fn restored(&self) -> Option<Self> {
         let restored = Self { form: Form::Original, ..self.clone() };
         (restored.if_match() != self.if_match()).then_some(restored)
     }
 
-    /// After this one was refused: the one that is there, `etag`. Where it is this one still, in the other form.
+    /// Returns the version for the next try after this one was refused: the existing one, `etag`. If that is still this
+    /// one, its other form.
     #[must_use]
     pub(crate) fn after(&self, etag: &str) -> Self {
         let is_this = original(&self.message) == original(etag);
@@ -73,7 +74,7 @@ impl Version {
     }
 }
 
-/// `etag` without what gateways add to it.
+/// Returns `etag` without the additions of gateways.
 fn original(etag: &str) -> String {
     let etag = etag.strip_prefix("W/").unwrap_or(etag);
     let (quote, mut tag) = match etag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {

@@ -1,5 +1,4 @@
-//! The remote calls of this worker, typed. Another provider of private connections stands in here. What follows from
-//! an answer is not decided here.
+//! The typed API calls of this worker. The callers decide what an answer means for a job.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -20,35 +19,35 @@ use crate::payload::Plan;
 pub(crate) const SCOPES: &[&str] =
     &["privateconnectivity:write", "privateconnectivity:read", "analytics:read", "interface:read"];
 
-/// How long a change may take to show in what is read.
+/// Maximum time until a change shows in reads.
 pub(crate) const READ_LAG: Duration = Duration::from_secs(15);
 
-/// Where connections are created and listed.
+/// The endpoint at which connections are created and listed.
 pub(crate) const CONNECTIONS: &str = "/api/v2/organization/privateconnectivity/connections";
 const CONNECTION: &str = "/api/v2/organization/privateconnectivity/connections/{id}";
 const TABLE: &str = "/api/v2/architect/networking/routingtables/{id}";
 const SYNC: &str = "/api/v2/architect/networking/routingtables/{id}/sync";
 const PAGE_SIZE: u32 = 200;
 
-/// One page of connections.
+/// A page of connections.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Page {
-    /// What is on it, if it says; fewer than asked for if the server caps its pages.
+    /// The connections on the page, if given; fewer than requested if the server limits its pages.
     pub entities: Option<Vec<Value>>,
-    /// On all pages.
+    /// The total number on all pages.
     pub total: u64,
 }
 
-/// True if something is gone, or was not there to begin with.
+/// The result of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deleted {
-    /// It was there.
+    /// It existed and is deleted.
     Removed,
-    /// 404.
+    /// It did not exist (404).
     NotThere,
 }
 
-/// The page of this number (from 1) of an organisation's connections.
+/// Reads the page with this number (from 1) of an organisation's connections.
 pub(crate) async fn connections(job: &JobContext, organization_id: Uuid, number: u32) -> Result<Page, ApiError> {
     let request = ApiRequest::get(CONNECTIONS)
         .query("organizationId", organization_id)
@@ -77,7 +76,7 @@ struct Created {
     id: InterfaceId,
 }
 
-/// An id that names something.
+/// The id of an interface, which can be used in a path.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
 struct InterfaceId(String);
@@ -90,7 +89,7 @@ impl TryFrom<String> for InterfaceId {
     }
 }
 
-/// Creates a connection; its id. To be looked up before it is sent again.
+/// Creates a connection and returns its id. Look it up before sending the request again.
 pub(crate) async fn create(job: &JobContext, plan: &Plan) -> Result<String, ApiError> {
     let body = Connection {
         name: &plan.name,
@@ -108,7 +107,7 @@ pub(crate) async fn create(job: &JobContext, plan: &Plan) -> Result<String, ApiE
     Ok(answer.json::<Created>()?.id.0)
 }
 
-/// Removes a connection.
+/// Deletes a connection.
 pub(crate) async fn delete(job: &JobContext, interface_id: &str) -> Result<Deleted, ApiError> {
     let path = format!("{CONNECTIONS}/{}", segment(interface_id));
     let request = ApiRequest::delete(CONNECTION).at(path).expect(&[200, 202, 204, 404]);
@@ -128,7 +127,7 @@ struct Syncing {
     expected_hash: String,
 }
 
-/// Orders the synchronisation of a routing table; the hash it is to have. Ordering it twice does no more.
+/// Starts the synchronisation of a routing table, and returns its expected hash. Safe to repeat.
 pub(crate) async fn sync(job: &JobContext, table_id: &str) -> Result<String, ApiError> {
     let path = format!("{}/sync", table_path(table_id));
     let request = ApiRequest::post(SYNC).at(path).json(&Sync { force_sync: true }).safe_to_repeat();
@@ -141,7 +140,7 @@ struct Table {
     current_hash: Option<String>,
 }
 
-/// The hash a routing table has now. Asked once: a failed look is one.
+/// Reads the current hash of a routing table, without retries, because a failed check counts as one.
 pub(crate) async fn current_hash(job: &JobContext, table_id: &str) -> Result<Option<String>, ApiError> {
     let request = ApiRequest::get(TABLE).at(table_path(table_id)).about("id", table_id).once();
     Ok(job.send(request).await?.json::<Table>()?.current_hash)
@@ -151,7 +150,7 @@ fn table_path(table_id: &str) -> String {
     format!("/api/v2/architect/networking/routingtables/{}", segment(table_id))
 }
 
-/// Any text as one segment of a path.
+/// Encodes text as one segment of a path.
 fn segment(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let encoded = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };

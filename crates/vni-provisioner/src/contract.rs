@@ -7,7 +7,7 @@ use genfleet_core::contract::{
 };
 use serde_json::{Map, Value, json};
 
-/// See the module.
+/// Returns the terms of the worker; see the module.
 pub(crate) fn terms() -> ContractTerms {
     ContractTerms {
         examples: examples(),
@@ -53,7 +53,7 @@ fn examples() -> Vec<Value> {
     vec![json!({ "payload": least }), json!({ "id": "vni-lab", "payload": most })]
 }
 
-/// No host bits is no rule of arithmetic, since there are three prefixes only.
+/// Returns the pattern of a network without host bits, which can be stated because there are only three prefixes.
 fn rules() -> Value {
     let ipv4 = json!({ "format": "ipv4", "pattern": whole(&[octets(4)]) });
     let networks =

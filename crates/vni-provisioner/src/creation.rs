@@ -1,5 +1,5 @@
-//! From a plan to the one interface it describes: found if it is there, created if it is not, and looked up where
-//! nobody knows. Does not decide whose it is: that follows from what the job remembers of its own orders.
+//! Provides the interface of a plan: finds an existing one, creates a missing one, and looks it up if the result is
+//! unknown. The job's state decides who created it.
 
 use std::time::Duration;
 
@@ -18,58 +18,58 @@ use crate::{
     recent::Recent,
 };
 
-/// How often it is looked for meanwhile.
+/// Interval of checking for it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What has to hold before an interface is created.
+/// The conditions for creating an interface.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
-    /// Interfaces an organisation may have.
+    /// Maximum number of interfaces of an organisation.
     pub max_interfaces: u64,
-    /// How gateways are probed.
+    /// The rules for probing gateways.
     pub gateways: Gateways,
 }
 
-/// What there is of what a plan asks for.
+/// The existing objects for a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Survey {
-    /// The interface itself, with this id.
+    /// The interface exists, with this id.
     There(String),
-    /// Nothing that is in its way.
+    /// The interface does not exist and can be created.
     Free,
 }
 
-/// How an interface came to be known after it was ordered.
+/// The way in which a created interface was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ordered {
-    /// The order was answered with its id.
+    /// The answer contained its id.
     Made(String),
-    /// The answer was lost, and it was found.
+    /// The answer was lost, and the interface was found.
     Found(String),
-    /// The order was refused, because it was there before.
+    /// The request was refused because the interface already existed.
     Before(String),
 }
 
-/// An order that did not lead to an interface.
+/// A creation that failed.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Unordered {
-    /// Why.
+    /// The error.
     pub error: JobError,
-    /// There may be one all the same: reads had not the time to show it.
+    /// True if an interface may exist that reads do not show yet.
     pub may_be_made: bool,
 }
 
-/// Why it is looked up after a POST.
+/// The reason why the interface is looked up after a POST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doubt {
-    /// 409: somebody was there before.
+    /// The POST was refused with 409, because something already exists.
     Refused,
     /// The POST may have had its effect.
     Unanswered,
 }
 
 impl Rules {
-    /// Why `plan` cannot be created beside what is there.
+    /// Returns the error if `plan` cannot be created in addition to the existing objects.
     fn refusal(&self, plan: &Plan, inventory: &Inventory) -> Option<JobError> {
         if inventory.count() >= self.max_interfaces {
             return Some(limit_reached(plan, inventory.count(), self.max_interfaces));
@@ -78,8 +78,8 @@ impl Rules {
     }
 }
 
-/// Looks what is there. Reads lag writes: while something that was created a moment ago may be missing, and would be in
-/// the way, it is waited for; what another process created is not known, so that after a takeover all is waited for.
+/// Reads the existing objects. Because reads lag behind writes, it waits while a recently created interface that would
+/// conflict may be missing. Interfaces of another process are unknown, so it waits for the whole lag after a takeover.
 pub(crate) async fn survey(job: &JobContext, plan: &Plan, rules: &Rules, recent: &Recent) -> Result<Survey, JobError> {
     loop {
         let looked = Instant::now();
@@ -101,7 +101,7 @@ pub(crate) async fn survey(job: &JobContext, plan: &Plan, rules: &Rules, recent:
     }
 }
 
-/// Creates the interface of `plan`, once, and looks it up if nobody knows what became of that.
+/// Creates the interface of `plan` with one request, and looks it up if the result is unknown.
 pub(crate) async fn order(job: &JobContext, plan: &Plan, recent: &Recent) -> Result<Ordered, Unordered> {
     recent.orders(plan);
     let error = match api::create(job, plan).await {
@@ -133,7 +133,7 @@ fn doubt(error: &ApiError) -> Option<Doubt> {
     }
 }
 
-/// Looks until it is there, something else is in its place, or reads cannot lag any more.
+/// Checks until the interface exists, something conflicts with it, or reads can no longer lag.
 async fn look_again(job: &JobContext, plan: &Plan, doubt: Doubt, error: ApiError) -> Result<Ordered, Unordered> {
     let deadline = Instant::now() + READ_LAG;
     let unseen = |error| Unordered { error, may_be_made: doubt == Doubt::Unanswered };
@@ -141,7 +141,7 @@ async fn look_again(job: &JobContext, plan: &Plan, doubt: Doubt, error: ApiError
         let looked = Instant::now();
         let inventory = Inventory::read(job, plan.organization_id).await.map_err(unseen)?;
         if let Some(id) = inventory.identical(plan) {
-            // It was not there when this attempt began, and one job of an organisation is worked at a time.
+            // It did not exist when this attempt began, and only one job of an organisation is worked at a time.
             return Ok(match doubt {
                 Doubt::Unanswered => Ordered::Found(id.to_owned()),
                 Doubt::Refused => Ordered::Before(id.to_owned()),
@@ -177,7 +177,7 @@ fn limit_reached(plan: &Plan, count: u64, limit: u64) -> JobError {
     error
 }
 
-/// Waits, but not longer than the attempt lasts.
+/// Waits, but not longer than the time of the attempt.
 pub(crate) async fn pause(job: &JobContext, duration: Duration) -> Result<(), JobError> {
     job.stop().run_until_cancelled(sleep(duration)).await.ok_or_else(JobError::interrupted)
 }

@@ -1,4 +1,4 @@
-//! The gateway: which addresses are never connected to, and whether it answers.
+//! Probes the gateway, except at addresses that must never be probed.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -15,7 +15,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::payload::Plan;
 
-/// Where instances of a cloud learn about themselves: AWS and most others, Alibaba, Oracle, Azure.
+/// Metadata addresses of clouds: AWS and most others, Alibaba, Oracle, Azure.
 const METADATA: [Ipv4Addr; 4] = [
     Ipv4Addr::new(169, 254, 169, 254),
     Ipv4Addr::new(100, 100, 100, 200),
@@ -23,17 +23,17 @@ const METADATA: [Ipv4Addr; 4] = [
     Ipv4Addr::new(168, 63, 129, 16),
 ];
 
-/// How gateways are probed.
+/// The rules for probing gateways.
 #[derive(Clone, Debug)]
 pub(crate) struct Gateways {
-    /// Connected to, whatever they are.
+    /// Networks that may be probed although they are special.
     pub allowed: Vec<IpNet>,
-    /// How long one may take to answer.
+    /// The maximum time for an answer.
     pub timeout: Duration,
 }
 
 impl Gateways {
-    /// Returns true if the gateway of `plan` accepts a connection. Nothing is sent on it.
+    /// Checks that the gateway of `plan` accepts a connection. Nothing is sent on it.
     pub(crate) async fn probe(&self, job: &JobContext, plan: &Plan) -> Result<(), JobError> {
         let (ip, port) = (plan.remote_ip, plan.gateway_port);
         if let Some(what) = self.refuses(ip) {
@@ -52,7 +52,7 @@ impl Gateways {
         Err(JobError::new(ErrorClass::Transient, "gateway_unreachable", message))
     }
 
-    /// What kind of address it is that is not connected to.
+    /// Returns the type of an address that must not be probed.
     pub(crate) fn refuses(&self, ip: Ipv4Addr) -> Option<&'static str> {
         let is_allowed = self.allowed.iter().any(|net| net.contains(&IpAddr::V4(ip)));
         if is_allowed { None } else { special(ip) }
@@ -72,7 +72,7 @@ fn special(ip: Ipv4Addr) -> Option<&'static str> {
     }
 }
 
-/// A network as written in flags; a bare address is a network of one.
+/// Parses a network in a flag. A bare address is a network of one.
 pub(crate) fn network(written: &str) -> Result<IpNet, ConfigError> {
     let written = written.trim();
     let of_one = || written.parse::<IpAddr>().map(IpNet::from);

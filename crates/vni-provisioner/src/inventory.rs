@@ -1,4 +1,4 @@
-//! The connections an organisation has: reading all of them, and what a new one has to do with them. Pure but for
+//! The connections of an organisation: reads all of them, and checks them for conflicts with a new one. Pure except for
 //! [`Inventory::read`].
 
 use std::{
@@ -20,13 +20,13 @@ use crate::{api, payload::Plan};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inventory {
     connections: Vec<Listed>,
-    /// How many there are, also if not every one was shown.
+    /// The total number, even if not every connection was listed.
     count: u64,
-    /// Why it cannot be known to have nothing in the way, if that is so.
+    /// The reason why conflicts cannot be excluded, if there is one.
     gap: Option<String>,
 }
 
-/// A connection as the API tells it. What of it cannot be read counts as absent.
+/// A connection as the API returns it. Members that cannot be read count as absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listed {
     id: Option<String>,
@@ -39,7 +39,7 @@ pub(crate) struct Listed {
 }
 
 impl Inventory {
-    /// Reads all pages: until as many were seen as there are, whatever size of pages the server chooses.
+    /// Reads pages until all connections were returned, whatever page size the server chooses.
     pub(crate) async fn read(job: &JobContext, organization_id: Uuid) -> Result<Self, JobError> {
         let (mut entities, mut number) = (Vec::new(), 1);
         loop {
@@ -54,7 +54,7 @@ impl Inventory {
         }
     }
 
-    /// What `entities` of `total` say about one organisation.
+    /// Reads the inventory of one organisation from `entities`, which are some of `total`.
     pub(crate) fn of(entities: &[Value], total: u64, organization_id: Uuid) -> Self {
         let listed = entities.iter().map(|entity| (Listed::of(entity), entity));
         let (ours, others): (Vec<_>, Vec<_>) = listed.partition(|(one, _)| one.may_belong_to(organization_id));
@@ -68,7 +68,7 @@ impl Inventory {
         Self { connections, count, gap }
     }
 
-    /// The same with interfaces that it does not show.
+    /// Adds interfaces that the inventory does not show yet.
     #[must_use]
     pub(crate) fn with(mut self, missing: &[Plan]) -> Self {
         self.connections.extend(missing.iter().map(Listed::planned));
@@ -76,22 +76,22 @@ impl Inventory {
         self
     }
 
-    /// How many there are.
+    /// Returns the total number.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
-    /// The id of the interface that `plan` describes, if it is there.
+    /// Returns the id of the interface that `plan` describes, if it exists.
     pub(crate) fn identical(&self, plan: &Plan) -> Option<&str> {
         self.connections.iter().find(|one| one.is(plan)).and_then(|one| one.id.as_deref())
     }
 
-    /// Why `plan` cannot be there beside what is there already, naming the first that is in the way.
+    /// Describes the first existing connection that conflicts with `plan`.
     pub(crate) fn conflict(&self, plan: &Plan) -> Option<JobError> {
         self.connections.iter().find_map(|one| Some(one.in_the_way(&one.address_conflict(plan)?)))
     }
 
-    /// Why nothing can be said to be in nobody's way: something of it cannot be read. It may be otherwise next time.
+    /// Describes why conflicts cannot be excluded: a connection cannot be read. This may change with the next read.
     pub(crate) fn unreadable(&self) -> Option<JobError> {
         let gap = self.gap.as_ref()?;
         let message = format!(
@@ -101,7 +101,7 @@ impl Inventory {
         Some(JobError::new(ErrorClass::Transient, "unexpected_response", message))
     }
 
-    /// The one that has the same name: the API refuses that.
+    /// Returns the connection with the same name, which the API does not allow.
     pub(crate) fn namesake(&self, plan: &Plan) -> Option<JobError> {
         let named = |one: &&Listed| one.name.as_deref() == Some(&plan.name);
         self.connections.iter().find(named).map(|one| one.in_the_way(&format!("the name {:?} is that", plan.name)))
@@ -123,7 +123,8 @@ impl Listed {
         }
     }
 
-    /// What of `entity`, which this is, has to be read and cannot be. One of another sort has no addresses, or no IPv4.
+    /// Returns the required member of `entity` that cannot be read. Connections of other types have no addresses, or no
+    /// IPv4.
     fn unreadable(&self, entity: &Value) -> Option<String> {
         if !entity.is_object() {
             return Some(format!("an entity is no connection: {}", cut(entity)));
@@ -145,7 +146,7 @@ impl Listed {
         (self.id.as_deref().unwrap_or("without an id"), self.name.as_deref().unwrap_or_default())
     }
 
-    /// As it will be reported.
+    /// Creates the entry that is expected after the creation.
     fn planned(plan: &Plan) -> Self {
         Self {
             id: None,
@@ -158,7 +159,7 @@ impl Listed {
         }
     }
 
-    /// One that names no organisation belongs to the one that was asked for.
+    /// Returns true if the connection may belong to the organisation. One without an organisation may.
     fn may_belong_to(&self, organization_id: Uuid) -> bool {
         self.organization.as_ref().is_none_or(|named| named.parse() == Ok(organization_id))
     }
@@ -199,7 +200,7 @@ impl Listed {
     }
 }
 
-/// The beginning of a value.
+/// Returns the beginning of a value.
 fn cut(value: &Value) -> String {
     value.to_string().chars().take(80).collect()
 }

@@ -1,10 +1,10 @@
-//! The vni-provisioner: works `vni.provision` jobs, which create a virtual network interface and synchronise its
-//! routing table (SPEC 3.4).
+//! The vni-provisioner works `vni.provision` jobs, which create a virtual network interface and synchronise its routing
+//! table (SPEC 3.4).
 //!
-//! [`VniProvisioner`] is the handler. What upstream sends is in [`payload`], what is there already in [`inventory`],
-//! the way from one to the other in [`creation`] with its [`gateway`] probe and what was [`recent`]ly created, what
-//! comes after in [`routing`] and [`rollback`]; one job of an organisation works at a time, [`progress`] is what
-//! travels with a job, and the remote calls are in [`api`].
+//! [`VniProvisioner`] is the handler. The job's payload is in [`payload`], existing connections in [`inventory`], and
+//! creating an interface in [`creation`], with the [`gateway`] probe and [`recent`] interfaces. [`routing`] and
+//! [`rollback`] follow. Only one job of an organisation is worked at a time. The job's state is in [`progress`], and
+//! the API calls are in [`api`].
 
 use std::time::Duration;
 
@@ -50,20 +50,19 @@ pub use self::{
 /// The vni-provisioner's own settings.
 #[derive(Clone, Debug, clap::Args)]
 pub struct VniOptions {
-    /// Virtual network interfaces an organisation may have
+    /// Maximum number of virtual network interfaces of an organisation
     #[arg(long, env = "GENFLEET_MAX_INTERFACES", value_name = "N", default_value_t = 50)]
     pub max_interfaces: u64,
 
-    /// Gateways that are connected to although they are loopback, link-local, multicast, unspecified or metadata
-    /// addresses
+    /// Gateways that are probed although they are loopback, link-local, multicast, unspecified or metadata addresses
     #[arg(long, env = "GENFLEET_GATEWAY_ALLOW", value_name = "CIDR,…", value_delimiter = ',', value_parser = gateway::network)]
     pub gateway_allow: Vec<IpNet>,
 
-    /// How long a gateway may take to accept a connection
+    /// Maximum time for a gateway to accept a connection
     #[arg(long, env = "GENFLEET_GATEWAY_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = options::duration)]
     pub gateway_timeout: Duration,
 
-    /// How long after one look at a routing table the next one follows, of ten
+    /// Interval of the ten checks of a routing table
     #[arg(long, env = "GENFLEET_ROUTING_POLL_INTERVAL", value_name = "DURATION", default_value = "1s", value_parser = options::duration)]
     pub routing_poll_interval: Duration,
 }
@@ -123,7 +122,7 @@ impl JobHandler for VniProvisioner {
 }
 
 impl VniProvisioner {
-    /// An interface first, each step towards one that this job creates durable; then its routing; else its end.
+    /// Provides the interface, with a durable state before each step; then its routing; or removes it after a failure.
     async fn step(&self, job: &JobContext, plan: &Plan, state: State) -> Result<Step<Self>, JobError> {
         if state.interface_id.is_none() {
             return self.provide(job, plan, state).await;
@@ -137,8 +136,8 @@ impl VniProvisioner {
         }
     }
 
-    /// Looks; remembers that it is about to create; creates. Who dies after that is known to have been about to, so
-    /// that its interface is not taken for somebody else's.
+    /// Reads the existing interfaces, records the intent to create one, and creates it. If the process dies, the
+    /// recorded intent shows that the interface may be this job's own.
     async fn provide(&self, job: &JobContext, plan: &Plan, state: State) -> Result<Step<Self>, JobError> {
         let may_be_own = state.may_have_ordered(job);
         let survey = creation::survey(job, plan, &self.rules, &self.recent).await;
@@ -187,18 +186,18 @@ impl VniProvisioner {
     }
 }
 
-/// This job's own interface, found: what an earlier life or a lost answer left open is written down.
+/// Returns the state of a job whose own interface was found, after a crash or a lost answer.
 fn found(job: &JobContext, id: String) -> State {
     job.found(&Detail::default().with("endpoint", api::CONNECTIONS).with("interfaceId", id.as_str()));
     State::created(job, id)
 }
 
-/// An attempt that ends without an interface. What it was about to order is forgotten, unless that may have been sent.
+/// Ends an attempt without an interface. The recorded intent is removed, unless the request may have been sent.
 fn unordered(error: JobError, may_be_made: bool) -> JobError {
     State::ordering(may_be_made.then_some(Order::Sent)).kept_in(error)
 }
 
-/// A step that a killed process does not undo.
+/// Makes `state` durable and continues at once, in this or another process.
 fn at_once(state: State) -> Step<VniProvisioner> {
     Step::Begun { state, again_in: Duration::ZERO }
 }

@@ -1,5 +1,5 @@
-//! What upstream sends, and the rules of an interface's addresses. Pure: whether an address is free or a gateway
-//! answers is found out elsewhere.
+//! The payload of a job, and the rules for an interface's addresses. Pure: other modules check whether an address is
+//! free and a gateway answers.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -18,17 +18,16 @@ const REQUIRED: [&str; 7] =
 
 /// The virtual network interface to create.
 ///
-/// A missing member reads as an empty one: the schema tells that it is missing, and the others are checked all the
-/// same.
+/// A missing member is parsed as an empty one: the schema reports that it is missing, and the others are still checked.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = require_members)]
 pub struct Payload {
-    /// What the interface is called.
+    /// Name of the interface.
     #[serde(default)]
     #[schemars(length(min = 1, max = 128))]
     pub name: String,
-    /// Whose interface it is.
+    /// Organisation that owns the interface.
     #[serde(default)]
     #[schemars(regex(pattern = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"), extend("x-rule" = "must be a UUID, in 36 characters, e.g. 3f2504e0-4f89-41d3-9a0c-0305e82c3301"))]
     pub organization_id: String,
@@ -49,7 +48,7 @@ pub struct Payload {
     #[serde(default)]
     #[schemars(length(min = 1))]
     pub routing_table_id: String,
-    /// What it is for.
+    /// Purpose of the interface.
     pub description: Option<String>,
     /// The TCP port at which the gateway has to answer.
     #[serde(default = "https", deserialize_with = "port")]
@@ -68,13 +67,13 @@ const fn yes() -> bool {
     true
 }
 
-/// Any number: the schema tells which are none, and `443.0` is a whole one in JSON Schema.
+/// Parses any number. The schema reports invalid ones, and in JSON Schema `443.0` is a whole number.
 fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1–65,535 by the schema")]
     f64::deserialize(deserializer).map(|number| number as u16)
 }
 
-/// Says in the schema what [`Payload`] leaves to it.
+/// Adds to the schema the rules that [`Payload`] does not check.
 fn require_members(schema: &mut Schema) {
     schema.insert("required".to_owned(), json!(REQUIRED));
     let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
@@ -85,12 +84,12 @@ fn require_members(schema: &mut Schema) {
     }
 }
 
-/// The same, read.
+/// The parsed payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// What the interface is called.
+    /// The name of the interface.
     pub name: String,
-    /// Whose it is.
+    /// The organisation that owns the interface.
     pub organization_id: Uuid,
     /// Its own address.
     pub local_ip: Ipv4Addr,
@@ -102,16 +101,16 @@ pub(crate) struct Plan {
     pub dns_servers: Vec<IpAddr>,
     /// The routing table to synchronise.
     pub routing_table_id: String,
-    /// What it is for.
+    /// The purpose of the interface.
     pub description: Option<String>,
-    /// Where the gateway has to answer.
+    /// The port on which the gateway must answer.
     pub gateway_port: u16,
     /// True to remove it again if the routing table never converges.
     pub rollback: bool,
 }
 
 impl Plan {
-    /// Returns true if both describe the same interface: what is not compared may differ.
+    /// Returns true if both describe the same interface. The other members may differ.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let names = |plan: &Self| (plan.organization_id, plan.local_ip, plan.subnet);
         names(self) == names(other) && self.name == other.name && self.routing_table_id == other.routing_table_id
@@ -119,7 +118,7 @@ impl Plan {
 }
 
 impl Payload {
-    /// What it asks for, or everything that is wrong with it.
+    /// Returns the plan, or all violations of the payload.
     pub(crate) fn plan(&self) -> Result<Plan, Vec<Violation>> {
         let mut found = Findings::default();
         let organization_id = found.read("organizationId", uuid(&self.organization_id));
@@ -151,7 +150,7 @@ impl Payload {
         }
     }
 
-    /// Everything that is wrong with it.
+    /// Returns all violations.
     pub(crate) fn violations(&self) -> Vec<Violation> {
         self.plan().err().unwrap_or_default()
     }
@@ -192,7 +191,7 @@ fn subnet(text: &str) -> Result<Ipv4Net, String> {
     if network.to_string() == text { Ok(network) } else { Err(format!("must be the network's address: {network}")) }
 }
 
-/// Told only if both can be read.
+/// Reported only if both can be parsed.
 fn inside(local_ip: Option<Ipv4Addr>, subnet: Option<Ipv4Net>) -> Result<(), String> {
     match local_ip.zip(subnet) {
         Some((local_ip, subnet)) if !subnet.contains(&local_ip) => Err(format!("must lie inside subnetCidr, {subnet}")),
@@ -200,7 +199,8 @@ fn inside(local_ip: Option<Ipv4Addr>, subnet: Option<Ipv4Net>) -> Result<(), Str
     }
 }
 
-/// An id becomes a segment of a path; these two would climb in it, encoded or not.
+/// Checks the id of a routing table. It becomes a segment of a path, where `.` and `..` lead elsewhere, even if
+/// encoded.
 fn table_id(text: &str) -> Result<(), String> {
     rule(!["", ".", ".."].contains(&text), "must be the id of a routing table")
 }

@@ -1,4 +1,4 @@
-//! The state of a begun job, and its report.
+//! The state of a started job, and its report.
 
 use genfleet_core::{error::JobError, failure::Failure, handler::JobContext};
 use schemars::JsonSchema;
@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 
 use crate::api::READ_LAG;
 
-/// What a begun job remembers. Changes only by optional fields.
+/// The state of a started job. Later versions only add optional fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct State {
-    /// Before there is an interface: what is known of the order for it.
+    /// The state of the order, before the interface is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
     /// The interface, once it is known.
@@ -19,27 +19,27 @@ pub struct State {
     pub interface_id: Option<String>,
     /// True if this job's own POST made it.
     pub created: bool,
-    /// When, in milliseconds since 1970.
+    /// The time, in milliseconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at_ms: Option<i64>,
-    /// How often its routing table was looked at.
+    /// Number of checks of its routing table.
     pub routing_polls: u32,
-    /// Why the interface is being removed again.
+    /// The reason why the interface is being removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undoing: Option<Failure>,
 }
 
-/// What is known of a job's order for its interface, which a look showed to be neither there nor impossible.
+/// The state of a job's order, while it is unknown whether it created the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Order {
-    /// It is sent by whoever works this message first: once the message came back unsettled it may have been.
+    /// The first delivery of this message sends the request. If the message is redelivered, it may have been sent.
     Next,
-    /// It was sent, and nobody knows what became of it.
+    /// The request was sent, with an unknown result.
     Sent,
 }
 
-/// What a successful job reports.
+/// The report of a successful job.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VniReport {
@@ -47,37 +47,37 @@ pub struct VniReport {
     pub interface_id: String,
     /// True if it was there before this job.
     pub adopted: bool,
-    /// How often its routing table was looked at.
+    /// Number of checks of its routing table.
     pub routing_polls: u32,
-    /// 1 once the routing table has converged.
+    /// 1 after the routing table has converged.
     pub uptime_rate: f64,
-    /// From the job's first start.
+    /// Milliseconds since the job's first start.
     pub provision_ms: i64,
 }
 
 impl State {
-    /// Of a job whose interface was there, whoever made it: it stays, whatever becomes of the job.
+    /// Creates the state of a job whose interface already existed. The interface stays, even if the job fails.
     pub(crate) fn adopted(interface_id: String) -> Self {
         Self { interface_id: Some(interface_id), ..Self::default() }
     }
 
-    /// Of a job whose own POST made its interface.
+    /// Creates the state of a job whose own POST created its interface.
     pub(crate) fn created(job: &JobContext, interface_id: String) -> Self {
         let created_at_ms = Some(job.now().as_millisecond());
         Self { interface_id: Some(interface_id), created: true, created_at_ms, ..Self::default() }
     }
 
-    /// Of a job that has no interface yet.
+    /// Creates the state of a job that has no interface yet.
     pub(crate) fn ordering(order: Option<Order>) -> Self {
         Self { order, ..Self::default() }
     }
 
-    /// Returns true if an identical interface that is there was made by this job's own POST.
+    /// Returns true if an existing identical interface was created by this job's own POST.
     ///
-    /// [`Order`] is written down right after a look that showed none, one job of an organisation is worked at a time in
-    /// the whole fleet, and it is forgotten by every attempt that ends unsent. What cannot be distinguished is an
-    /// identical interface (same name, addresses and table) that somebody outside the fleet makes between that look and
-    /// the death of the process which was about to make it: it counts as this job's.
+    /// [`Order`] is recorded right after a check that found none, only one job of an organisation is worked at a time
+    /// in the whole fleet, and every attempt that ends without sending removes the record. One case cannot be
+    /// distinguished: somebody outside the fleet creates an identical interface (same name, addresses and table)
+    /// between that check and a crash of the process before its request. It counts as this job's.
     pub(crate) fn may_have_ordered(&self, job: &JobContext) -> bool {
         match self.order {
             None => false,
@@ -86,7 +86,7 @@ impl State {
         }
     }
 
-    /// The report of a success.
+    /// Creates the report of a successful job.
     pub(crate) fn report(&self, job: &JobContext) -> VniReport {
         VniReport {
             interface_id: self.interface_id.clone().unwrap_or_default(),
@@ -97,20 +97,20 @@ impl State {
         }
     }
 
-    /// Returns true if what this job created may not show yet in what is read.
+    /// Returns true if reads may not show this job's interface yet.
     pub(crate) fn may_lag(&self, job: &JobContext) -> bool {
         let age = self.created_at_ms.map(|at| job.now().as_millisecond().saturating_sub(at));
         age.and_then(|age| u128::try_from(age).ok()).is_some_and(|age| age < READ_LAG.as_millis())
     }
 
-    /// The report beside an error while the interface is there.
+    /// Creates the report for an error while the interface exists.
     pub(crate) fn error_details(&self, rolled_back: bool) -> Map<String, Value> {
         let interface_id = self.interface_id.clone().unwrap_or_default();
         let members = [("interfaceId", Value::from(interface_id)), ("rolledBack", rolled_back.into())];
         members.map(|(member, value)| (member.to_owned(), value)).into_iter().collect()
     }
 
-    /// `error`, with this state to go on from.
+    /// Adds this state to `error`, for the next attempt.
     pub(crate) fn kept_in(&self, error: JobError) -> JobError {
         match serde_json::to_value(self) {
             Ok(state) => error.with_state(state),

@@ -1,5 +1,4 @@
-//! What this process created a moment ago, and what of it reads may not show yet. Only remembers: who decides looks
-//! until it shows, or cannot be missing any more.
+//! The interfaces that this process created recently, and that reads may not show yet.
 
 use std::{
     collections::HashMap,
@@ -11,31 +10,31 @@ use uuid::Uuid;
 
 use crate::{api::READ_LAG, inventory::Inventory, payload::Plan};
 
-/// Interfaces that were ordered a moment ago, by organisation.
+/// Recently created interfaces, by organisation.
 #[derive(Debug, Default)]
 pub(crate) struct Recent(Mutex<HashMap<Uuid, Vec<Ordered>>>);
 
-/// One of them.
+/// A recently created interface.
 #[derive(Clone, Debug)]
 struct Ordered {
     plan: Plan,
-    /// From then on every read shows it, if it was made.
+    /// Time from which every read shows it, if it was created.
     until: Instant,
 }
 
 impl Recent {
-    /// `plan` is about to be ordered. Noted first: should the attempt be given up in the middle, the order may still
-    /// arrive.
+    /// Records that `plan` is about to be created. This is recorded first, because the request may still arrive if the
+    /// attempt is interrupted.
     pub(crate) fn orders(&self, plan: &Plan) {
         self.note(plan, Instant::now() + 2 * READ_LAG);
     }
 
-    /// It was made, or nobody knows.
+    /// Records that the interface was created, or may have been.
     pub(crate) fn may_be_made(&self, plan: &Plan) {
         self.note(plan, Instant::now() + READ_LAG);
     }
 
-    /// It was not made, or is removed.
+    /// Records that the interface was not created, or is deleted.
     pub(crate) fn is_not_there(&self, plan: &Plan) {
         let mut all = self.lock();
         if let Some(ordered) = all.get_mut(&plan.organization_id) {
@@ -43,7 +42,7 @@ impl Recent {
         }
     }
 
-    /// Of what `inventory` does not show, what may be there all the same, and until when that is possible.
+    /// Returns the interfaces that may exist although `inventory` does not show them, and until when that is possible.
     pub(crate) fn missing_in(&self, inventory: &Inventory, organization_id: Uuid) -> Option<(Vec<Plan>, Instant)> {
         let now = Instant::now();
         let mut all = self.lock();

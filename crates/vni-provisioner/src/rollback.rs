@@ -1,5 +1,4 @@
-//! The end of a job that has an interface and no routing: whether the interface goes or stays, and how that is
-//! reported.
+//! The end of a job whose routing failed: keeps or deletes the interface, and reports that.
 
 use std::time::Duration;
 
@@ -16,22 +15,22 @@ use crate::{
     progress::{CODES, State},
 };
 
-/// How often the removal of something that does not show yet is tried.
+/// Interval of trying to delete an interface that reads do not show yet.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 
-/// What follows from a failure after there is an interface.
+/// The consequence of a failure after an interface exists.
 #[derive(Debug)]
 pub(crate) enum RollbackDecision {
-    /// The job goes on later, with its interface.
+    /// The job continues later, with its interface.
     GoesOn(JobError),
-    /// The job fails; its interface stays.
+    /// The job fails, and its interface stays.
     Stays(JobError),
-    /// The job fails, and takes its interface along: a step of its own, so that a job which began to remove an
-    /// interface never ends as if it were there.
+    /// The job fails, and its interface is deleted in a separate step, so that a job that began to delete it never
+    /// reports that it exists.
     Goes(Failure),
 }
 
-/// Judges `error`.
+/// Decides the consequence of `error`.
 pub(crate) fn judge(job: &JobContext, plan: &Plan, state: &State, error: JobError) -> RollbackDecision {
     let ends = match error.class {
         ErrorClass::Permanent => true,
@@ -48,7 +47,7 @@ pub(crate) fn judge(job: &JobContext, plan: &Plan, state: &State, error: JobErro
     }
 }
 
-/// Removes the interface; how the job fails then, or when it goes on with removing.
+/// Deletes the interface. Returns the job's error, or when to try again.
 pub(crate) async fn remove(job: &JobContext, state: &State, failure: Failure) -> JobError {
     let interface_id = state.interface_id.as_deref().unwrap_or_default();
     let deleted = loop {
@@ -72,7 +71,7 @@ pub(crate) async fn remove(job: &JobContext, state: &State, failure: Failure) ->
     }
 }
 
-/// `error` with what became of the interface.
+/// Adds the fate of the interface to `error`.
 fn with_outcome(mut error: JobError, state: &State, rolled_back: bool, what: &str) -> JobError {
     let interface_id = state.interface_id.clone().unwrap_or_default();
     error.message = format!("{}; interface {interface_id} {what}", error.message);

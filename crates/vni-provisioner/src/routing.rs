@@ -1,4 +1,4 @@
-//! The routing table: ordering its synchronisation, and polling until it shows.
+//! The routing table: starts its synchronisation, and polls until it has converged.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use genfleet_core::{
 
 use crate::{api, creation::pause};
 
-/// How often a table is looked at before it counts as not converged.
+/// Number of checks after which a table counts as not converged.
 pub(crate) const POLLS: u32 = 10;
 
-/// Synchronises the table and waits until it has converged. Every look is added to `polls`.
+/// Synchronises the table and waits until it has converged. Every check is added to `polls`.
 pub(crate) async fn converge(
     job: &JobContext,
     table_id: &str,
@@ -41,7 +41,8 @@ pub(crate) async fn converge(
     Err(JobError::new(ErrorClass::Transient, "routing_not_converged", details))
 }
 
-/// One look. What fails is one, too, and reported in its sentence; what is not this job's doing is no look.
+/// Checks the table once. A failed check counts, and is described in the result. An error that does not concern the job
+/// does not count.
 async fn look(job: &JobContext, table_id: &str) -> Result<Result<Option<String>, String>, JobError> {
     match api::current_hash(job, table_id).await {
         Ok(hash) => Ok(Ok(hash)),

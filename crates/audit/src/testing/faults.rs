@@ -9,16 +9,16 @@ use std::{
     },
 };
 
-/// What goes wrong with a file, when a test says so.
+/// The faults of a file, which a test switches on and off.
 #[derive(Debug, Default)]
 pub struct Faults {
-    /// Room for so many bytes.
+    /// Number of bytes that can still be written.
     room: Mutex<Option<usize>>,
     unsyncable: AtomicBool,
 }
 
 impl Faults {
-    /// Leaves room for so many bytes; `None`: for all.
+    /// Lets writes fail after this number of bytes; `None` for no limit.
     pub fn leave_room(&self, bytes: Option<usize>) {
         *self.room.lock().unwrap() = bytes;
     }

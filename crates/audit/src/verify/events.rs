@@ -20,13 +20,13 @@ pub struct ClaimedLines {
     problems: Vec<LineProblem>,
 }
 
-/// What an event says about a line.
+/// The statement of an event about an audit line.
 #[derive(Debug)]
 struct Claim {
     place: LinePlace,
     job: String,
     hash: String,
-    /// How the line that was found differs.
+    /// The difference between the statement and the found line.
     contradiction: Option<&'static str>,
 }
 

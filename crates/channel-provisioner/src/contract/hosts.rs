@@ -1,35 +1,35 @@
-//! Host names, domains and addresses as JSON Schema can state them: whole for ASCII, loosely beyond, since no pattern
-//! knows IDNA.
+//! Host names, domains and addresses as JSON Schema can state them: exactly for ASCII, and loosely for other
+//! characters, because no pattern can express IDNA.
 
 use genfleet_core::contract::pattern::{BLANKS, any_case, octets, whole};
 use serde_json::{Value, json};
 
-/// A label of a host name.
+/// Matches a label of a host name.
 const LABEL: &str = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?";
-/// 1 to 65535.
+/// Matches a port from 1 to 65535.
 pub(super) const PORT: &str =
     "0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
 
 const ATOM: &str = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+";
 const QUOTED: &str = "\"([\t !#-\\[\\]-~]|\\\\[\t -~])*\"";
 
-/// Labels with dots between.
+/// Matches labels separated by dots.
 pub(super) fn ascii() -> String {
     format!("{LABEL}(\\.{LABEL})*")
 }
 
-/// At least one character beyond ASCII.
+/// Matches at least one character beyond ASCII.
 fn beyond_ascii() -> String {
     let beyond = format!("[^\0-\u{9f}{BLANKS}]");
     format!("([A-Za-z0-9.-]|{beyond})*{beyond}([A-Za-z0-9.-]|{beyond})*")
 }
 
-/// A last label that is a number makes an IP address of the whole, right or wrong.
+/// Refuses a last label that is a number, which would make the host an IP address.
 fn number(before: &str, after: &str) -> Value {
     json!({ "not": { "pattern": format!("{before}([0-9]+|0[Xx][0-9A-Fa-f]*){after}$") } })
 }
 
-/// One of `allowedDomains`.
+/// Returns the schema of an entry of `allowedDomains`.
 pub(super) fn domain() -> Value {
     let form = |host: String| format!("({}://)?({host})(:{PORT})?/?", any_case("https"));
     json!({
@@ -38,12 +38,12 @@ pub(super) fn domain() -> Value {
     })
 }
 
-/// One of the `allowedDomains` of a web deployment.
+/// Returns the schema of an entry of a web deployment's `allowedDomains`.
 pub(crate) fn bare_host() -> Value {
     json!({ "pattern": whole(&[ascii(), beyond_ascii()]), "allOf": [number("(^|[.])", "")] })
 }
 
-/// `routingEmail`.
+/// Returns the schema of `routingEmail`.
 pub(super) fn email() -> Value {
     let local = format!("({ATOM}(\\.{ATOM})*|{QUOTED})");
     let literal = format!("\\[({}|IPv6:[0-9A-Fa-f:.]+)\\]", octets(4));

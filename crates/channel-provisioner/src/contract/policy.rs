@@ -12,7 +12,7 @@ use crate::csp::{
 const BLANK: &str = "[\t\n\u{c}\r ]";
 const SCHEME: &str = "[A-Za-z][A-Za-z0-9+-]*";
 
-/// `cspHeaders`.
+/// Returns the schema of `cspHeaders`.
 pub(super) fn headers() -> Value {
     let entry = json!({
         "maxLength": LONGEST,
@@ -38,14 +38,14 @@ fn source() -> String {
     format!("'({keywords}|{secrets})'|{SCHEME}:|{host}")
 }
 
-/// Absolute, the first segment not empty.
+/// Matches an absolute path whose first segment is not empty.
 fn path() -> String {
     let escape = "%[0-9A-Fa-f][0-9A-Fa-f]";
     let plain = "A-Za-z0-9:@!$&()*+=._~-";
     format!("/(([{plain}]|{escape})([/{plain}]|{escape})*)?")
 }
 
-/// A keyword that lost its quotes would be a host.
+/// Refuses a keyword without its quotes, which would be a host.
 fn unquoted_keyword() -> Value {
     let keywords = KEYWORDS.map(any_case).join("|");
     let beginnings = [NONCE].iter().chain(&HASHES).map(|each| any_case(each)).collect::<Vec<_>>().join("|");

@@ -1,4 +1,4 @@
-//! One source expression of a directive, by the grammar of CSP level 3 (2.3.1), with hosts and ports that can exist.
+//! A source expression of a directive, by the grammar of CSP level 3 (2.3.1), with valid hosts and ports.
 
 use crate::{domain::port, host::is_label};
 
@@ -19,21 +19,21 @@ pub(crate) const KEYWORDS: [&str; 14] = [
     "report-sha384",
     "report-sha512",
 ];
-/// What the value of a hash begins with.
+/// Prefixes of the value of a hash.
 pub(crate) const HASHES: [&str; 3] = ["sha256-", "sha384-", "sha512-"];
-/// What the value of a nonce begins with.
+/// Prefix of the value of a nonce.
 pub(crate) const NONCE: &str = "nonce-";
 const LONGEST_NAME: usize = 253;
 
-/// A source that is well formed.
+/// A valid source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Source {
-    /// As it is sent.
+    /// The text that is sent.
     pub text: String,
 }
 
 impl Source {
-    /// The source in `text`, or what is wrong with it.
+    /// Parses the source in `text`, or returns the error.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         if text.contains('"') {
             return Err("keywords are in single quotes");
@@ -50,24 +50,24 @@ impl Source {
         Ok(Self { text: text.to_owned() })
     }
 
-    /// `'none'`.
+    /// Returns true for `'none'`.
     pub(crate) fn is_none(&self) -> bool {
         self.text == "'none'"
     }
 
-    /// Returns true if it may be in `frame-ancestors` here.
+    /// Returns true if it is allowed in `frame-ancestors` here.
     pub(crate) fn may_embed(&self) -> bool {
         let text = self.text.to_ascii_lowercase();
         text == "https:" || text.starts_with("https://") || text == "'self'" || text == "'none'"
     }
 
-    /// The keyword, if it is one that takes most of the protection away.
+    /// Returns the keyword, if it removes most of the protection.
     pub(crate) fn takes_protection_away(&self) -> Option<&'static str> {
         ["'unsafe-inline'", "'unsafe-eval'"].into_iter().find(|keyword| *keyword == self.text)
     }
 }
 
-/// A keyword (in lower case), a nonce or a hash (as they are).
+/// Parses a keyword (in lower case), a nonce or a hash (unchanged).
 fn quoted(text: &str) -> Result<String, &'static str> {
     let inner = text.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
     let Some(inner) = inner.filter(|inner| !inner.contains('\'')) else {
@@ -92,20 +92,20 @@ fn is_keyword(text: &str) -> bool {
     KEYWORDS.contains(&lower.as_str()) || lower.starts_with(NONCE) || HASHES.iter().any(|hash| lower.starts_with(hash))
 }
 
-/// One or more of the alphabet, at most two `=` at the end.
+/// Returns true if `value` has at least one character of the alphabet, and then at most two `=`.
 fn is_base64(value: &str) -> bool {
     let digits = value.trim_end_matches('=');
     let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte);
     !digits.is_empty() && value.len() - digits.len() <= 2 && digits.bytes().all(is_digit)
 }
 
-/// By the grammar a scheme may have dots; here `example.com:` is a host whose port was forgotten.
+/// Returns true if `text` is a scheme. The grammar allows dots, but here `example.com:` is a host without its port.
 fn is_scheme(text: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'-';
     text.starts_with(|first: char| first.is_ascii_alphabetic()) && text.bytes().all(is_inner)
 }
 
-/// `[scheme "://"] host [":" port] [path]`.
+/// Parses `[scheme "://"] host [":" port] [path]`.
 fn host_source(text: &str) -> Result<(), &'static str> {
     let rest = match text.split_once("://") {
         Some((scheme, rest)) if is_scheme(scheme) => rest,
@@ -123,7 +123,7 @@ fn host_source(text: &str) -> Result<(), &'static str> {
     if path.is_empty() || is_path(path) { Ok(()) } else { Err("it has no valid path: no query, no fragment") }
 }
 
-/// `*`, or a name, its first label possibly `*`.
+/// Parses `*`, or a host name whose first label may be `*`.
 fn is_host(host: &str) -> bool {
     let name = host.strip_prefix("*.").unwrap_or(host);
     host == "*" || (name.len() <= LONGEST_NAME && name.split('.').all(is_label))
@@ -133,7 +133,7 @@ fn is_port(written: &str) -> bool {
     written == "*" || port(written).is_some()
 }
 
-/// An absolute path of RFC 3986: no empty first segment, `%` only before two hexadecimal digits.
+/// Checks an absolute path of RFC 3986: no empty first segment, `%` only before two hexadecimal digits.
 fn is_path(path: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/:@!$&()*+=-._~".contains(&byte);
     let mut rest = path.bytes();

@@ -1,4 +1,4 @@
-//! The remote calls of this kind, and what their answers mean to it. When which call is due is not decided here.
+//! The typed API calls of this kind, and the meaning of their answers. The callers decide when to make them.
 #![expect(clippy::result_large_err, reason = "once per step, and it goes no further than the worker")]
 
 use genfleet_core::{
@@ -10,7 +10,7 @@ use hyper::Method;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// What an administrator grants to the role of the OAuth client.
+/// The permissions that an administrator grants to the role of the OAuth client.
 pub(crate) const PERMISSIONS: &[&str] = &[
     "webDeployments:configuration:view",
     "webDeployments:configuration:add",
@@ -37,9 +37,9 @@ const QUEUE: &str = "/api/v2/routing/queues/{queueId}";
 const CONSUMED: &str = "/api/v2/architect/dependencytracking/consumedresources";
 const LIMITS: &str = "/api/v2/organizations/limits/namespaces/web.deployments";
 
-/// What a read answers if the object is there, or is not (yet).
+/// The statuses of a read whose object exists or does not exist (yet).
 const THERE_OR_NOT: &[u16] = &[200, 404, 408, 410];
-/// The version that is not published.
+/// The name of the unpublished version.
 const DRAFT_VERSION: &str = "DRAFT";
 
 /// An object as the API returns it.
@@ -48,39 +48,39 @@ pub(crate) type Object = Map<String, Value>;
 /// All objects of a list.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Listing {
-    /// In the API's order.
+    /// The objects in the API's order.
     pub entities: Vec<Object>,
-    /// How many there are.
+    /// The total number of objects.
     pub total: u64,
 }
 
-/// What became of a request that makes something.
+/// The result of creating an object.
 #[derive(Clone, Debug)]
 pub(crate) enum Ordered {
     /// It was made.
     Made(Object),
-    /// Nobody knows: the answer was lost, or does not show it.
+    /// The result is unknown: the answer was lost, or does not contain the object.
     Lost(JobError),
-    /// It was not made.
+    /// The object was not created.
     Refused(JobError),
 }
 
-/// What became of a change of an object that is there.
+/// The result of changing an object.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "one at a time per job, and never in a collection")]
 pub(crate) enum Changed {
     /// It was made.
     Done,
-    /// Somebody else changed the object first.
+    /// Somebody else has changed the object first.
     Stale(JobError),
 }
 
-/// What became of a removal.
+/// The result of deleting an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deleted {
-    /// It is gone.
+    /// The object is deleted.
     Removed,
-    /// It was not there, or cannot be seen yet.
+    /// The object does not exist, or reads do not show it yet.
     NotThere,
 }
 
@@ -103,23 +103,23 @@ pub(crate) struct GenesysWebDeployments<'a> {
 }
 
 impl<'a> GenesysWebDeployments<'a> {
-    /// Calls on behalf of `job`.
+    /// Creates a client for `job`.
     pub(crate) fn new(job: &'a JobContext) -> Self {
         Self { job }
     }
 
-    /// The flow, if it is there.
+    /// Reads the flow, if it exists.
     pub(crate) async fn flow(&self, id: &str) -> Result<Option<Object>, JobError> {
         self.object(ApiRequest::get(FLOW).at(format!("/api/v2/flows/{id}")).about("id", id)).await
     }
 
-    /// Returns true if this routing queue exists.
+    /// Checks whether this routing queue exists.
     pub(crate) async fn has_queue(&self, id: &str) -> Result<bool, JobError> {
         let request = ApiRequest::get(QUEUE).at(format!("/api/v2/routing/queues/{id}")).about("id", id);
         Ok(self.object(request).await?.is_some())
     }
 
-    /// Returns true if this version of a flow uses the queue; `None` if the platform does not say.
+    /// Checks whether this version of a flow uses the queue; `None` if the platform does not report it.
     pub(crate) async fn uses_queue(&self, flow: &str, version: &str, queue: &str) -> Result<Option<bool>, JobError> {
         let request = ApiRequest::get(CONSUMED).query("id", flow).query("version", version);
         let request = request.query("objectType", "INBOUNDSHORTMESSAGEFLOW").query("resourceType", "QUEUE");
@@ -133,17 +133,17 @@ impl<'a> GenesysWebDeployments<'a> {
         }
     }
 
-    /// All deployments, each as the list shows it: less than a read of one.
+    /// Lists all deployments. The list shows fewer members than a read of one.
     pub(crate) async fn deployments(&self) -> Result<Listing, JobError> {
         self.list(DEPLOYMENTS, DEPLOYMENTS).await
     }
 
-    /// The drafts of all configurations.
+    /// Lists the drafts of all configurations.
     pub(crate) async fn configurations(&self) -> Result<Listing, JobError> {
         self.list(CONFIGURATIONS, CONFIGURATIONS).await
     }
 
-    /// The published versions of a configuration; none also if there is no such configuration.
+    /// Lists the published versions of a configuration. Empty if it does not exist.
     pub(crate) async fn published_versions(&self, id: &str) -> Result<Vec<Object>, JobError> {
         let listed = self.list(VERSIONS, &format!("{CONFIGURATIONS}/{id}/versions")).await;
         let mut versions = match listed {
@@ -155,7 +155,7 @@ impl<'a> GenesysWebDeployments<'a> {
         Ok(versions)
     }
 
-    /// What the organisation may have at most, by key. Empty if the platform does not say.
+    /// Reads the limits of the organisation by key. Empty if the platform does not report them.
     pub(crate) async fn limits(&self) -> Result<Vec<(String, u64)>, JobError> {
         let answer = self.job.send(ApiRequest::get(LIMITS).expect(&[200, 404])).await?;
         if answer.status != 200 {
@@ -170,12 +170,12 @@ impl<'a> GenesysWebDeployments<'a> {
         Ok(answer.json::<Limits>()?.entities.into_iter().filter_map(limit).collect())
     }
 
-    /// Makes a configuration.
+    /// Creates a configuration.
     pub(crate) async fn create_configuration(&self, body: &Value) -> Ordered {
         self.order(ApiRequest::post(CONFIGURATIONS).json(body)).await
     }
 
-    /// The draft of a configuration, if it can be seen.
+    /// Reads the draft of a configuration, if reads show it.
     pub(crate) async fn draft(&self, id: &str) -> Result<Option<Object>, JobError> {
         let request = ApiRequest::get(DRAFT).at(format!("{CONFIGURATIONS}/{id}/versions/draft")).about("id", id);
         self.object(request).await
@@ -198,19 +198,19 @@ impl<'a> GenesysWebDeployments<'a> {
         }
     }
 
-    /// Removes a configuration.
+    /// Deletes a configuration.
     pub(crate) async fn delete_configuration(&self, id: &str) -> Result<Deleted, JobError> {
         let request = ApiRequest::delete(CONFIGURATION).at(format!("{CONFIGURATIONS}/{id}"));
         let answer = self.job.send(request.expect(&[200, 202, 204, 404, 410]).may_say_nothing()).await?;
         Ok(if matches!(answer.status, 404 | 410) { Deleted::NotThere } else { Deleted::Removed })
     }
 
-    /// Makes a deployment.
+    /// Creates a deployment.
     pub(crate) async fn create_deployment(&self, body: &Object) -> Ordered {
         self.order(ApiRequest::post(DEPLOYMENTS).json(body)).await
     }
 
-    /// The deployment, if it can be seen.
+    /// Reads the deployment, if reads show it.
     pub(crate) async fn deployment(&self, id: &str) -> Result<Option<Object>, JobError> {
         self.object(ApiRequest::get(DEPLOYMENT).at(format!("{DEPLOYMENTS}/{id}")).about("id", id)).await
     }
@@ -220,7 +220,7 @@ impl<'a> GenesysWebDeployments<'a> {
         self.put(ApiRequest::put(DEPLOYMENT).at(format!("{DEPLOYMENTS}/{id}")).json(body)).await
     }
 
-    /// The configuration version that a deployment serves, if it serves one.
+    /// Reads the configuration version that a deployment serves, if it serves one.
     pub(crate) async fn served(&self, id: &str) -> Result<Option<Object>, JobError> {
         let served = self.object(ApiRequest::get(ACTIVE).at(format!("{DEPLOYMENTS}/{id}/configurations"))).await?;
         Ok(served.and_then(|answer| answer.get("configurationVersion")?.as_object().cloned()))
@@ -231,14 +231,14 @@ impl<'a> GenesysWebDeployments<'a> {
         Ok(if answer.status == 200 { Some(answer.json()?) } else { None })
     }
 
-    /// All pages of a list with a cursor.
+    /// Reads all pages of a list with a cursor.
     async fn list(&self, endpoint: &'static str, path: &str) -> Result<Listing, JobError> {
         let listed = self.job.list(Pages::<Object>::by_cursor(ApiRequest::get(endpoint).at(path))).await?;
         let counted = listed.entities.len() as u64;
         Ok(Listing { total: listed.total.unwrap_or(0).max(counted), entities: listed.entities })
     }
 
-    /// Sends a request that makes something, once: who does not know what became of it looks.
+    /// Sends a request that creates an object. It is sent only once: if the result is unknown, the caller looks it up.
     async fn order(&self, request: ApiRequest) -> Ordered {
         match self.job.send(request.expect(&[200, 201, 202])).await {
             Ok(answer) => made(&answer).map_or_else(Ordered::Lost, Ordered::Made),
@@ -256,7 +256,7 @@ impl<'a> GenesysWebDeployments<'a> {
     }
 }
 
-/// The id of an object, if it is one that fits into a path.
+/// Returns the id of an object, if it can be used in a path.
 pub(crate) fn id(object: &Object) -> Option<&str> {
     let fits = |id: &&str| {
         (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
@@ -264,12 +264,12 @@ pub(crate) fn id(object: &Object) -> Option<&str> {
     text(object, "id").filter(fits)
 }
 
-/// A member that is a text.
+/// Returns a member that is a text.
 pub(crate) fn text<'a>(object: &'a Object, member: &str) -> Option<&'a str> {
     object.get(member).and_then(Value::as_str)
 }
 
-/// The version of a configuration, if it is a published one. The platform declares a text.
+/// Returns the version of a configuration, if it is a published one. The platform declares it as text.
 pub(crate) fn published_version(object: &Object) -> Option<String> {
     let version = match object.get("version")? {
         Value::String(text) => text.clone(),
@@ -291,7 +291,7 @@ fn unshown(what: &str) -> JobError {
     JobError::new(ErrorClass::Ambiguous, "unexpected_response", what)
 }
 
-/// Returns true if what was asked for may have been made all the same.
+/// Returns true if the request may have had its effect although it failed.
 fn is_lost(error: &ApiError) -> bool {
     let unreadable =
         error.class == ErrorClass::Permanent && error.status.is_none() && error.code == "unexpected_response";

@@ -39,7 +39,7 @@ const UNSTATED: [UnstatedRule; 6] = [
     },
 ];
 
-/// See the module.
+/// Returns the terms of the worker; see the module.
 pub(crate) fn terms() -> ContractTerms {
     ContractTerms {
         examples: examples(),

@@ -1,4 +1,4 @@
-//! What browsers are given of a deployment. They are asked without the token, which this client cannot carry.
+//! The configuration that browsers get. It is requested without a token, which this client cannot send.
 
 use genfleet_core::{
     error::JobError,
@@ -13,7 +13,7 @@ use url::Url;
 
 use super::api::{Object, published_version};
 
-/// More than any configuration has.
+/// Maximum length in bytes, which no configuration reaches.
 const MOST_BYTES: usize = 1024 * 1024;
 
 /// The platform's content delivery network.
@@ -25,10 +25,10 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    /// That of the organisation's region, or the one that the settings name.
+    /// Creates the client for the region's content delivery network, or for the one in the settings.
     pub(crate) fn new(genesys: &GenesysClient) -> Result<Self, ConfigError> {
         let address = genesys.cdn().cloned();
-        // Who names an address means it, be it public or not.
+        // A configured address is allowed even if it is not public.
         let host =
             address.as_ref().and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
         let allowed: Vec<AddressEntry> = host.iter().map(|host| host.parse()).collect::<Result<_, _>>()?;
@@ -36,12 +36,12 @@ impl Edge {
         Ok(Self { client, address, domain: genesys.region().to_owned() })
     }
 
-    /// The domain of the region, whose hosts the messenger loads from.
+    /// Returns the domain of the region, from whose hosts the messenger loads files.
     pub(crate) fn domain(&self) -> &str {
         &self.domain
     }
 
-    /// Where browsers read the configuration of a deployment; `None` if no content delivery network is known.
+    /// Returns the URL of a deployment's configuration for browsers; `None` if no content delivery network is known.
     pub(crate) fn address(&self, deployment: &str) -> Option<Url> {
         let mut url = self.address.clone()?;
         let before = url.path().trim_end_matches('/').to_owned();
@@ -49,7 +49,7 @@ impl Edge {
         Some(url)
     }
 
-    /// The version of the configuration that browsers are given now, if any.
+    /// Reads the version of the configuration that browsers get now, if any.
     pub(crate) async fn version(&self, job: &JobContext, deployment: &str) -> Result<Option<String>, JobError> {
         let Some(url) = self.address(deployment) else { return Ok(None) };
         let request =
@@ -62,7 +62,7 @@ impl Edge {
         match answer {
             Ok(body) => Ok(serde_json::from_slice::<Object>(&body).ok().and_then(|shown| published_version(&shown))),
             Err(OutsideError::Interrupted) => Err(JobError::interrupted()),
-            // It is looked at again, for as long as a miss is waited for.
+            // It is read again later, like a missing version.
             Err(OutsideError::Refused(_) | OutsideError::Failed(..)) => Ok(None),
         }
     }

@@ -1,7 +1,7 @@
-//! What upstream sends, and its rules. Pure; whether flow, queue and configuration exist is the API's business.
+//! The payload of a job, and its rules. Pure: the API decides whether flow, queue and configuration exist.
 //!
-//! A member that the schema refuses, or misses, reads as its default here, so that all else that is wrong with a job is
-//! found with it; no such job is ever worked.
+//! A member that is missing or invalid by the schema is parsed as its default, so that all other violations are found,
+//! too. Such a job is never worked.
 
 use genfleet_core::{contract::pattern::UUID, job::Violation};
 use schemars::JsonSchema;
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::host;
 
-/// How a UUID is asked for.
+/// The message for a text that is not a UUID.
 const UUID_RULE: &str = "must be a UUID, in 36 characters, e.g. 3f2504e0-4f89-41d3-9a0c-0305e82c3301";
 
 /// A web messaging deployment to publish.
@@ -18,49 +18,49 @@ const UUID_RULE: &str = "must be a UUID, in 36 characters, e.g. 3f2504e0-4f89-41
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
 pub struct WebDeploymentPayload {
-    /// Names the deployment, and its configuration if that is a new one without a name of its own.
+    /// Name of the deployment, and of a new configuration without its own name.
     #[schemars(length(min = 1, max = 128))]
     pub name: String,
-    /// The inbound message flow that conversations go to, a UUID.
+    /// The inbound message flow for conversations, a UUID.
     #[schemars(regex(pattern = UUID), extend("x-rule" = UUID_RULE))]
     pub flow_id: String,
-    /// A routing queue that the flow has to use, a UUID. Only checked: routing happens inside the flow.
+    /// A routing queue that the flow must use, a UUID. It is only checked, because routing happens inside the flow.
     #[schemars(regex(pattern = UUID), extend("x-rule" = UUID_RULE))]
     pub queue_id: Option<String>,
     /// Hosts of the pages that may embed the deployment, without scheme, port and path.
     #[schemars(length(min = 1, max = 10_000))]
     pub allowed_domains: Option<Vec<String>>,
-    /// True in place of `allowedDomains`: every page may embed it.
+    /// True instead of `allowedDomains`: every page may embed it.
     pub allow_all_domains: Option<bool>,
-    /// What the messenger looks like and does.
+    /// Look and behaviour of the messenger.
     pub configuration: Configuration,
     /// The description of the deployment.
     pub description: Option<String>,
     /// The supported content profile, a UUID.
     #[schemars(regex(pattern = UUID), extend("x-rule" = UUID_RULE))]
     pub supported_content_id: Option<String>,
-    /// What the deployment is to be in the end. Default Active.
+    /// Status of the deployment. Default Active.
     pub status: Option<WantedStatus>,
     /// The deployment to update, a UUID, whatever its name is.
     #[schemars(regex(pattern = UUID), extend("x-rule" = UUID_RULE))]
     pub deployment_id: Option<String>,
-    /// What to do if a deployment has that name.
+    /// Action if a deployment with that name exists.
     #[serde(default)]
     pub on_existing: OnExisting,
-    /// True to look at what browsers are given. Default true.
+    /// True to check the version that browsers get. Default true.
     pub verify_edge: Option<bool>,
-    /// True if a configuration that this job made is removed if the job fails before there is a deployment. Default
+    /// True to delete a configuration that this job created if the job fails before its deployment exists. Default
     /// true.
     pub rollback: Option<bool>,
 }
 
-/// The configuration of a deployment: one that is there (`id`, `version`), a new one (`document`), or one that is
-/// changed and published (`id` and `document`).
+/// The configuration of a deployment: an existing one (`id`, `version`), a new one (`document`), or an existing one
+/// that is changed and published (`id` and `document`).
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
 pub struct Configuration {
-    /// A configuration that is there, a UUID.
+    /// An existing configuration, a UUID.
     #[schemars(regex(pattern = UUID), extend("x-rule" = UUID_RULE))]
     pub id: Option<String>,
     /// The published version to use. Default: the newest.
@@ -70,12 +70,12 @@ pub struct Configuration {
     pub document: Option<Document>,
 }
 
-/// The members of a configuration. Their own members are the platform's, and are sent as they are.
+/// The members of a configuration. Their contents are defined by the platform, and sent unchanged.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
 pub struct Document {
-    /// Default: the name of the deployment; of a configuration that is changed, its own.
+    /// Name of the configuration. Default: the name of the deployment; an existing configuration keeps its name.
     #[schemars(length(min = 1, max = 128))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -86,20 +86,20 @@ pub struct Document {
     #[schemars(length(max = 1_000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub languages: Option<Vec<String>>,
-    /// One of them; required if the messenger is enabled.
+    /// Default language; required if the messenger is enabled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_language: Option<String>,
     /// True if the page brings its own user interface.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headless_mode: Option<Map<String, Value>>,
-    /// Texts of one's own.
+    /// Custom texts.
     #[schemars(length(max = 1_000))]
     #[serde(rename = "customI18nLabels", skip_serializing_if = "Option::is_none")]
     pub custom_i18n_labels: Option<Vec<Map<String, Value>>>,
     /// The messenger.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messenger: Option<Map<String, Value>>,
-    /// Where it stands on the page.
+    /// Position on the page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<Map<String, Value>>,
     /// The support centre.
@@ -108,10 +108,10 @@ pub struct Document {
     /// Co-browsing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cobrowse: Option<Map<String, Value>>,
-    /// What is told about a visitor's journey.
+    /// Events of the visitor's journey that are recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub journey_events: Option<Map<String, Value>>,
-    /// Who signs visitors in.
+    /// Sign-in of visitors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authentication_settings: Option<Map<String, Value>>,
     /// Video calls.
@@ -119,7 +119,7 @@ pub struct Document {
     pub video: Option<Map<String, Value>>,
 }
 
-/// What a deployment is to be in the end.
+/// The requested status of a deployment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum WantedStatus {
     /// Pages can use it.
@@ -133,7 +133,7 @@ pub enum WantedStatus {
     Unknown,
 }
 
-/// What to do if a deployment of that name is there.
+/// The action if a deployment with that name exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnExisting {
@@ -149,7 +149,7 @@ pub enum OnExisting {
 }
 
 impl WebDeploymentPayload {
-    /// Everything that breaks a rule that the schema does not state, each at its place.
+    /// Returns the violations of the rules that the schema does not state, each at its place.
     pub(crate) fn violations(&self) -> Vec<Violation> {
         let mut violations = Vec::new();
         let allows_all = self.allow_all_domains == Some(true);
@@ -211,9 +211,9 @@ impl Document {
     }
 }
 
-/// Beside the document and the domains only short members are sent.
+/// Checks the length of the document and the domains; all other members are short.
 fn too_long(at: &str, sent: &Value) -> Option<Violation> {
-    /// Of the 512,000 bytes of a request.
+    /// Maximum length in bytes, of the 512,000 bytes of a request.
     const MOST: usize = 500_000;
     let bytes = sent.to_string().len();
     let message = || format!("has {bytes} bytes as JSON; the platform takes at most {MOST} of it: send less");

@@ -1,59 +1,59 @@
-//! What a job asks for: the bodies that are sent for it, how its objects are recognised, and what is compared with what
-//! is there. Pure.
+//! The objects that a job requests: the bodies to send, the marks of the job's own objects, and the comparison with
+//! existing ones. Pure.
 
 use genfleet_core::hash;
 use serde_json::{Map, Value, json};
 
 use super::payload::{Document, OnExisting, WantedStatus, WebDeploymentPayload, bare_host};
 
-/// How a marker begins; 16 hexadecimal digits and a bracket follow.
+/// Prefix of a marker; 16 hexadecimal digits and a bracket follow.
 const MARKER: &str = "[genfleet:";
 const MARKER_DIGITS: usize = 16;
 
-/// The wishes of one job: the same for every delivery of it.
+/// The plan of one job, which is the same for every delivery.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a wish of its own, as in the payload")]
 pub(crate) struct Plan {
-    /// Of the deployment.
+    /// The name of the deployment.
     pub name: String,
-    /// What recognises the job's own objects.
+    /// The text that marks the job's own objects.
     pub marker: String,
     /// An inbound message flow.
     pub flow_id: String,
-    /// A queue that the flow has to use.
+    /// A queue that the flow must use.
     pub queue_id: Option<String>,
     /// Hosts, in the form that is sent; `None` if every page may embed the deployment.
     pub domains: Option<Vec<String>>,
-    /// Where the configuration comes from.
+    /// The source of the configuration.
     pub configuration: Source,
     /// The status to wait for.
     pub status: WantedStatus,
     /// The deployment to update.
     pub deployment_id: Option<String>,
-    /// True if one of the same name is updated.
+    /// True to update a deployment with the same name.
     pub updates_existing: bool,
-    /// True to look at what browsers are given.
+    /// True to check the version that browsers get.
     pub verify_edge: bool,
-    /// True if a configuration of this job goes where the job fails.
+    /// True to delete a configuration of this job if the job fails.
     pub rollback: bool,
     description: Option<String>,
     supported_content_id: Option<String>,
     gives_status: bool,
 }
 
-/// Where the configuration comes from.
+/// The source of the configuration.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
-    /// It is there: this version, or the newest.
+    /// An existing configuration: this version, or the newest.
     There { id: String, version: Option<String> },
-    /// It is there, and changed first.
+    /// An existing configuration that is changed first.
     Changed { id: String, document: Document },
-    /// It is made.
+    /// A new configuration.
     New(Document),
 }
 
 impl Plan {
-    /// The wishes of the job with this marker and a payload that keeps every rule.
+    /// Creates the plan of the job with this marker and a valid payload.
     pub(crate) fn of(marker: String, payload: WebDeploymentPayload) -> Self {
         let mut domains: Vec<String> = Vec::new();
         for domain in payload.allowed_domains.iter().flatten().filter_map(|given| bare_host(given).ok()) {
@@ -85,18 +85,18 @@ impl Plan {
         }
     }
 
-    /// Returns true if the object with this description was made or last changed by this job.
+    /// Returns true if the object with this description was created or last changed by this job.
     pub(crate) fn is_own(&self, object: &Map<String, Value>) -> bool {
         object.get("description").and_then(Value::as_str).is_some_and(|text| text.contains(&self.marker))
     }
 
-    /// Returns true if another job made or last changed the object with this description.
+    /// Returns true if another job created or last changed the object with this description.
     pub(crate) fn is_of_another_job(&self, object: &Map<String, Value>) -> bool {
         object.get("description").and_then(Value::as_str).is_some_and(|text| text.contains(MARKER))
             && !self.is_own(object)
     }
 
-    /// The name of a configuration that this job makes.
+    /// Returns the name of a configuration that this job creates.
     pub(crate) fn configuration_name(&self) -> &str {
         match &self.configuration {
             Source::New(Document { name: Some(name), .. }) => name,
@@ -104,7 +104,7 @@ impl Plan {
         }
     }
 
-    /// The body that makes a configuration.
+    /// Returns the body for creating a configuration.
     pub(crate) fn new_configuration(&self, document: &Document) -> Value {
         let mut body = json!(document);
         body["name"] = self.configuration_name().into();
@@ -112,7 +112,7 @@ impl Plan {
         body
     }
 
-    /// A draft that is there, with the members of `document` in place of its own.
+    /// Returns an existing draft with the members of `document` instead of its own.
     pub(crate) fn changed_draft(&self, document: &Document, mut draft: Map<String, Value>) -> Map<String, Value> {
         let Value::Object(changes) = json!(document) else { return draft };
         draft.extend(changes);
@@ -121,7 +121,7 @@ impl Plan {
         draft
     }
 
-    /// The body that makes the deployment.
+    /// Returns the body for creating the deployment.
     pub(crate) fn new_deployment(&self, configuration_id: &str, version: &str) -> Map<String, Value> {
         let mut body = self.wishes(configuration_id, version);
         if !self.gives_status {
@@ -130,7 +130,7 @@ impl Plan {
         body
     }
 
-    /// A deployment as it was read, with this job's wishes in place of what it has.
+    /// Returns an existing deployment with the members of this plan instead of its own.
     pub(crate) fn changed_deployment(
         &self,
         mut read: Map<String, Value>,
@@ -160,13 +160,13 @@ impl Plan {
         members.into_iter().map(|(member, value)| (member.to_owned(), value)).collect()
     }
 
-    /// `description` with this job's marker in place of any other.
+    /// Returns `description` with this job's marker instead of any other.
     fn marked(&self, description: Option<&str>) -> String {
         let text = unmarked(description.unwrap_or_default());
         if text.is_empty() { self.marker.clone() } else { format!("{text} {}", self.marker) }
     }
 
-    /// SHA-256 of what this job sends, whatever the platform calls it.
+    /// Computes the SHA-256 of everything that this job sends, without ids of the platform.
     pub(crate) fn compliance_hash(&self) -> String {
         let configuration = match &self.configuration {
             Source::There { id, version } => json!({ "id": id, "version": version }),
@@ -179,7 +179,7 @@ impl Plan {
     }
 }
 
-/// `text` without markers.
+/// Returns `text` without markers.
 fn unmarked(text: &str) -> String {
     let mut kept = String::new();
     let mut rest = text;

@@ -21,34 +21,34 @@ pub struct WebDeploymentReport {
     pub configuration_version: String,
     /// The deployment's name.
     pub name: String,
-    /// The deployment's status, as the platform tells it.
+    /// The deployment's status, as the platform reports it.
     pub status: String,
-    /// The flow that conversations go to.
+    /// The flow for conversations.
     pub flow_id: String,
     /// True if the flow uses the queue of the job; null without `queueId`.
     pub queue_verified: Option<bool>,
     /// The hosts that may embed it; empty if every page may.
     pub allowed_domains: Vec<String>,
-    /// The script that a page embeds, as the platform tells it.
+    /// The script that a page embeds, as the platform reports it.
     pub snippet: Option<String>,
-    /// True if this job's request made the deployment.
+    /// True if this job's request created the deployment.
     pub created: bool,
-    /// True if it was found: made by an earlier delivery of this job, or by a request whose answer was lost.
+    /// True if it was found: created by an earlier delivery of this job, or by a request whose answer was lost.
     pub adopted: bool,
-    /// True if it was there, and was changed.
+    /// True if it already existed, and was changed.
     pub updated: bool,
-    /// True if browsers are given the version; null if that was not asked.
+    /// True if browsers get this version; null if that was not checked.
     pub edge_verified: Option<bool>,
-    /// What the Content Security Policy of the page has to allow.
+    /// Entries that the Content Security Policy of the page must allow.
     pub csp: Vec<String>,
-    /// What somebody should know about it.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
-    /// SHA-256 over the canonical JSON of what this job asks for.
+    /// SHA-256 over the canonical JSON of the objects that this job requests.
     pub compliance_hash: String,
 }
 
 impl WebDeploymentReport {
-    /// The report of `plan`, of a deployment as it was `read`.
+    /// Creates the report of `plan` for the deployment in `read`.
     pub(crate) fn new(
         plan: &Plan,
         state: &WebDeploymentState,
@@ -80,7 +80,7 @@ impl WebDeploymentReport {
     }
 }
 
-/// The directives that the messenger needs, for an organisation in this region.
+/// Returns the directives that the messenger needs, for an organisation in this region.
 fn csp(domain: &str) -> Vec<String> {
     let loads = ["script-src", "img-src", "media-src", "child-src"].map(|name| format!("{name} https://*.{domain}"));
     [format!("connect-src https://*.{domain} wss://*.{domain}")].into_iter().chain(loads).collect()

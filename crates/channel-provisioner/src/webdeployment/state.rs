@@ -1,4 +1,4 @@
-//! What a begun job remembers, and when it looks again at what it waits for. Pure.
+//! The state of a started job, and the times of its checks while it waits. Pure.
 
 use std::time::Duration;
 
@@ -10,36 +10,37 @@ use genfleet_core::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// So many looks of a wait are in memory.
+/// Number of checks that wait in memory; later ones wait in the queue.
 const LOOKS_IN_MEMORY: u32 = 10;
 
-/// The state of a begun job. Changes only by optional members.
+/// The state of a started job. Later versions only add optional members.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WebDeploymentState {
-    /// An attempt came to its own end and left this: what it knows is all that was sent.
+    /// True if the attempt that left this state was not interrupted, so that the state contains everything that was
+    /// sent.
     pub begun: bool,
-    /// Something that the next step makes may have been made already.
+    /// True if the object of the next step may already have been created.
     pub unanswered: bool,
-    /// True if the flow uses the queue, once it was looked at.
+    /// True if the flow uses the queue; `None` before that was checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_verified: Option<bool>,
-    /// For the report.
+    /// The warnings for the report.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// The deployment to update, once it is known.
+    /// The deployment to update, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// The configuration, once there is one.
+    /// The configuration, if it exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub configuration: Option<ConfigurationState>,
-    /// The deployment, once there is one.
+    /// The deployment, if it exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentState>,
-    /// What the job waits for.
+    /// The condition for which the job waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait: Option<Wait>,
-    /// Why the configuration is being removed again.
+    /// The reason why the configuration is being deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undoing: Option<Failure>,
 }
@@ -50,12 +51,12 @@ pub struct WebDeploymentState {
 pub struct ConfigurationState {
     /// The API's id.
     pub id: String,
-    /// The published version, once there is one.
+    /// The published version, if it exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// True if this job made it.
+    /// True if this job created it.
     pub made: bool,
-    /// When it last changed by this job, in milliseconds since 1970; 0 if never.
+    /// Time of this job's last change, in milliseconds since 1970; 0 if there was none.
     pub changed_at_ms: i64,
 }
 
@@ -65,26 +66,26 @@ pub struct ConfigurationState {
 pub struct DeploymentState {
     /// The API's id.
     pub id: String,
-    /// How it became this job's.
+    /// The origin of the deployment.
     pub how: Provided,
-    /// When, in milliseconds since 1970.
+    /// The time, in milliseconds since 1970.
     pub at_ms: i64,
 }
 
-/// How a deployment became a job's.
+/// The origin of a job's deployment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Provided {
-    /// It was made.
+    /// The job created it.
     #[default]
     Created,
-    /// It was found, with the job's marker.
+    /// It was found with the job's marker.
     Adopted,
-    /// It was there, and was changed.
+    /// It already existed, and the job changed it.
     Updated,
 }
 
-/// What a job waits for.
+/// A condition for which a job waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum WaitedFor {
@@ -94,7 +95,7 @@ pub enum WaitedFor {
     Status,
     /// The deployment serves the version.
     Version,
-    /// Browsers are given the version.
+    /// Browsers get the version.
     Edge,
 }
 
@@ -102,23 +103,23 @@ pub enum WaitedFor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Wait {
-    /// For what.
+    /// The condition.
     pub of: WaitedFor,
-    /// Looks so far.
+    /// Number of checks so far.
     pub looks: u32,
-    /// Since when, in milliseconds since 1970.
+    /// The start of the wait, in milliseconds since 1970.
     pub since_ms: i64,
 }
 
 impl WebDeploymentState {
-    /// The wait before the next look for `of`, after one in vain; `None` once `timeout` from the first one is over.
-    /// Never later than that: a last look is due then.
+    /// Returns the wait before the next check of `of`; `None` after `timeout` from the first one. The last check is at
+    /// that time.
     pub(crate) fn looked(&mut self, of: WaitedFor, now: Timestamp, timeout: Duration) -> Option<NextLook> {
         let new = Wait { of, looks: 0, since_ms: now.as_millisecond() };
         let wait = self.wait.filter(|wait| wait.of == of).unwrap_or(new);
         self.wait = Some(Wait { looks: wait.looks + 1, ..wait });
         let left = timeout.saturating_sub(since(wait.since_ms, now));
-        // Browsers are waited for in the queue from the first.
+        // Waits for browsers are in the queue from the beginning.
         let looks = if of == WaitedFor::Edge { wait.looks.saturating_add(LOOKS_IN_MEMORY) } else { wait.looks };
         (!left.is_zero()).then(|| match next_look(looks) {
             NextLook::Here(wait) => NextLook::Here(wait.min(left)),
@@ -126,7 +127,7 @@ impl WebDeploymentState {
         })
     }
 
-    /// `error`, with this state to go on from.
+    /// Adds this state to `error`, for the next attempt.
     pub(crate) fn kept_in(&self, error: JobError) -> JobError {
         match serde_json::to_value(self) {
             Ok(state) => error.with_state(state),
@@ -135,7 +136,7 @@ impl WebDeploymentState {
     }
 }
 
-/// The time from `ms`, in milliseconds since 1970, to `now`.
+/// Returns the time from `ms`, in milliseconds since 1970, to `now`.
 pub(crate) fn since(ms: i64, now: Timestamp) -> Duration {
     Duration::from_millis(u64::try_from(now.as_millisecond().saturating_sub(ms)).unwrap_or(0))
 }

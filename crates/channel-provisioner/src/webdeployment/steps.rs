@@ -1,6 +1,6 @@
-//! The steps of a job: configuration, published version, deployment, proof. Each begins with what the state knows,
-//! makes at most one thing, and ends with a state that remembers it; a process that dies between two requests is
-//! followed by one that looks for the job's marker before it sends anything again.
+//! The steps of a job: configuration, published version, deployment, verification. Each step creates at most one
+//! object, and ends with a state that contains it. If a process dies between two requests, the next one looks for the
+//! job's marker before it sends anything again.
 #![expect(clippy::result_large_err, reason = "once per step, and it goes no further than the worker")]
 
 use std::time::Duration;
@@ -23,15 +23,15 @@ mod proof;
 mod rollback;
 mod version;
 
-/// Reads lag writes by at most this.
+/// Maximum time for which reads lag behind writes.
 const READ_LAG: Duration = Duration::from_secs(15);
-/// No look sooner after something was made: early reads are cached.
+/// Minimum wait after a creation before the first check, because early reads are cached.
 const SETTLING: Duration = Duration::from_secs(2);
-/// How long a 400 on the call that names what was made a moment ago is lag, and how often that call is tried.
+/// Time for which a 400 on a call that names a new object may be caused by lagging reads.
 const LAG_OF_REFERENCES: Duration = Duration::from_secs(30);
 const TRY_EVERY: Duration = Duration::from_secs(3);
 
-/// How a step ended that did not fail.
+/// The result of a step that did not fail.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "one at a time per job")]
 pub(crate) enum Step {
@@ -41,35 +41,35 @@ pub(crate) enum Step {
     Again(Duration),
 }
 
-/// When a look follows one in vain.
+/// The time of the next check.
 #[derive(Clone, Copy, Debug)]
 enum Look {
     Now,
-    /// After this time in the queue.
+    /// The next check is after this time in the queue.
     Later(Duration),
     /// The time is over.
     Never,
 }
 
-/// One attempt.
+/// One attempt of a job.
 #[derive(Debug)]
 pub(crate) struct Steps<'a> {
     job: &'a JobContext,
     plan: &'a Plan,
     api: GenesysWebDeployments<'a>,
     edge: &'a Edge,
-    /// How long browsers may be given another version.
+    /// Maximum time for which browsers may get another version.
     edge_timeout: Duration,
-    /// What is remembered.
+    /// The state that the job keeps.
     pub state: WebDeploymentState,
-    /// What the next step makes may be there, made by an attempt that did not come to its end.
+    /// True if an interrupted attempt may already have created the object of the next step.
     was_interrupted: bool,
-    /// From then on reads show what that attempt made.
+    /// Time from which reads show everything that the interrupted attempt created.
     reads_settle_at: Instant,
 }
 
 impl<'a> Steps<'a> {
-    /// An attempt at `plan`, from `state` on.
+    /// Creates an attempt at `plan` that continues from `state`.
     pub(crate) fn new(
         job: &'a JobContext,
         plan: &'a Plan,
@@ -85,7 +85,7 @@ impl<'a> Steps<'a> {
         Self { job, plan, api, edge, edge_timeout, state, was_interrupted, reads_settle_at }
     }
 
-    /// The next step.
+    /// Runs the next step.
     pub(crate) async fn next(&mut self) -> Result<Step, JobError> {
         if let Some(failure) = self.state.undoing.clone() {
             return Err(self.undo(failure).await);
@@ -99,7 +99,7 @@ impl<'a> Steps<'a> {
         ended.or_else(|error| self.failed(error))
     }
 
-    /// Returns true if a 400 may come from reads that lag: it names what this job made or changed a moment ago.
+    /// Returns true if a 400 may be caused by lagging reads, because it names an object that this job just changed.
     fn is_lag(&self, error: &JobError, configuration: &ConfigurationState) -> bool {
         error.status == Some(400) && since(configuration.changed_at_ms, self.job.now()) < LAG_OF_REFERENCES
     }
@@ -108,12 +108,12 @@ impl<'a> Steps<'a> {
         !self.was_interrupted || Instant::now() >= self.reads_settle_at
     }
 
-    /// Reads show all that an earlier life may have made, and there is nothing.
+    /// Records that nothing was created, because reads now show everything that an earlier attempt may have created.
     fn nothing_was_made(&mut self) {
         (self.was_interrupted, self.state.unanswered) = (false, false);
     }
 
-    /// Should this attempt not come to its end, the next one knows that something may have been made.
+    /// Records that an object may be created, for the next attempt in case this one is interrupted.
     fn is_about_to_make(&mut self) {
         self.state.unanswered = true;
         self.job.reached(&self.state, Map::new());

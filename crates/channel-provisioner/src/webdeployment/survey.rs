@@ -1,4 +1,4 @@
-//! What the answers of the API mean for a job: which objects are there, which names are taken, what is allowed. Pure.
+//! The meaning of the API's answers for a job: existing objects, used names, and limits. Pure.
 #![expect(clippy::result_large_err, reason = "once per step, and it goes no further than the worker")]
 
 use std::time::Duration;
@@ -11,21 +11,21 @@ use super::{
     plan::{Plan, is_named},
 };
 
-/// The one type of flow that conversations of the messenger can go to.
+/// The only type of flow that can handle conversations of the messenger.
 const FLOW_TYPE: &str = "INBOUNDSHORTMESSAGE";
-/// Configurations of other jobs that are older than this by so much come from no job of the same moment.
+/// Age difference from which a configuration of another job does not come from a concurrent job.
 const SAME_MOMENT: Duration = Duration::from_secs(600);
 
-/// What is there before anything is made.
+/// The existing objects before the job creates any.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Listed {
     /// All deployments.
     pub deployments: Listing,
-    /// All configurations, if one is to be made.
+    /// All configurations, if the job creates one.
     pub configurations: Option<Listing>,
 }
 
-/// Something that the platform allows only so many of.
+/// A type of object with a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counted {
     key: &'static str,
@@ -33,7 +33,7 @@ pub(crate) struct Counted {
     total: u64,
 }
 
-/// The published version of a flow that conversations can go to.
+/// Returns the published version of a flow that can handle conversations.
 pub(crate) fn published_flow(id: &str, flow: Option<&Object>) -> Result<String, JobError> {
     let is_deleted = |flow: &&Object| flow.get("deleted") == Some(&true.into());
     let Some(flow) = flow.filter(|flow| !is_deleted(flow)) else {
@@ -57,7 +57,7 @@ pub(crate) fn published_flow(id: &str, flow: Option<&Object>) -> Result<String, 
     named.map(str::to_owned).ok_or_else(unpublished)
 }
 
-/// The deployment that the job is to update, if any; an error if its name is taken.
+/// Returns the deployment that the job has to update, if any; an error if its name is already used.
 pub(crate) fn target(plan: &Plan, deployments: &[Object]) -> Result<Option<String>, JobError> {
     let mut named = deployments.iter().filter(|one| is_named(one, &plan.name));
     if let Some(id) = &plan.deployment_id {
@@ -74,7 +74,7 @@ pub(crate) fn target(plan: &Plan, deployments: &[Object]) -> Result<Option<Strin
     }
 }
 
-/// The error of a job whose name another deployment has.
+/// Creates the error of a job whose name another deployment uses.
 pub(crate) fn name_taken(plan: &Plan, other: &Object) -> JobError {
     let id = text(other, "id").unwrap_or("without an id");
     let remedy = if plan.updates_existing {
@@ -85,8 +85,8 @@ pub(crate) fn name_taken(plan: &Plan, other: &Object) -> JobError {
     JobError::permanent("name_taken", format!("deployment {id} is named {:?}: {remedy}", plan.name))
 }
 
-/// An error unless this job's configuration is the first of those that jobs made for deployments of this name in the
-/// same moment: of such jobs in several processes one goes on.
+/// Fails unless this job's configuration is the oldest of those that concurrent jobs created for this deployment's
+/// name, so that only one of these jobs continues.
 pub(crate) fn first_of_rivals(plan: &Plan, own: &str, configurations: &[Object]) -> Result<(), JobError> {
     let created = |one: &Object| text(one, "dateCreated")?.parse::<Timestamp>().ok();
     let Some(own) = configurations.iter().find(|one| api::id(one) == Some(own)) else { return Ok(()) };
@@ -112,7 +112,7 @@ pub(crate) fn first_of_rivals(plan: &Plan, own: &str, configurations: &[Object])
     }
 }
 
-/// What is going to be one more, as far as it is listed.
+/// Returns the objects that the job adds, with the number of existing ones as far as it was listed.
 pub(crate) fn counted(makes_deployment: bool, listed: &Listed) -> Vec<Counted> {
     let deployments = makes_deployment.then_some(Counted {
         key: "deployments.max",
@@ -127,7 +127,7 @@ pub(crate) fn counted(makes_deployment: bool, listed: &Listed) -> Vec<Counted> {
     deployments.into_iter().chain(configurations).collect()
 }
 
-/// The warnings if there may be one more of each; an error if there may not.
+/// Returns warnings if one more of each is allowed; otherwise an error.
 pub(crate) fn within_limits(wanted: &[Counted], limits: &[(String, u64)]) -> Result<Vec<String>, JobError> {
     let mut warnings = Vec::new();
     for Counted { key, what, total } in wanted {
@@ -145,7 +145,7 @@ pub(crate) fn within_limits(wanted: &[Counted], limits: &[(String, u64)]) -> Res
     Ok(warnings)
 }
 
-/// The version of a configuration to deploy, of those that are published.
+/// Chooses the version of a configuration to deploy among the published ones.
 pub(crate) fn chosen_version(id: &str, wanted: Option<&str>, published: &[Object]) -> Result<String, JobError> {
     let found = match wanted {
         Some(wanted) => published.iter().filter_map(published_version).find(|version| version == wanted),
@@ -160,13 +160,13 @@ pub(crate) fn chosen_version(id: &str, wanted: Option<&str>, published: &[Object
     })
 }
 
-/// The newest of these versions.
+/// Returns the newest of these versions.
 pub(crate) fn newest(published: &[Object]) -> Option<String> {
     let number = |version: &String| version.parse::<u64>().ok();
     published.iter().filter_map(published_version).filter(|version| number(version).is_some()).max_by_key(number)
 }
 
-/// The status of an object, in lower case.
+/// Returns the status of an object, in lower case.
 pub(crate) fn status(object: Option<&Object>) -> Option<&'static str> {
     const KNOWN: [&str; 5] = ["active", "inactive", "pending", "error", "deleting"];
     let said = text(object?, "status")?;

@@ -22,7 +22,7 @@ pub(crate) struct JobFailure {
     time: String,
     kind: String,
     job: String,
-    /// As in the event.
+    /// The code, as in the event.
     code: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<String>,

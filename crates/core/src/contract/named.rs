@@ -146,7 +146,7 @@ fn is_object(schema: &Value) -> bool {
     schema["type"] == "object" && schema["properties"].is_object()
 }
 
-/// Tells if it is an enumeration of strings.
+/// Returns true if it is an enumeration of strings.
 fn is_choice(schema: &Value) -> bool {
     schema["enum"].as_array().is_some_and(|words| words.iter().all(Value::is_string))
 }

@@ -135,7 +135,7 @@ impl HeartbeatSchedule {
         self.last.as_ref().is_some_and(|(at, _)| at.elapsed() < SHORTEST_PAUSE)
     }
 
-    /// Tells if a heartbeat may be due even though a message changed nothing.
+    /// Returns true if a heartbeat may be due even though a message changed nothing.
     fn may_be_due(&self) -> bool {
         self.queried || self.last.as_ref().is_none_or(|(at, _)| at.elapsed() >= HEARTBEAT)
     }
@@ -171,7 +171,7 @@ fn heartbeat_interval(others: usize) -> Duration {
     HEARTBEAT.saturating_mul(others / SMALL_FLEET).clamp(HEARTBEAT, LONGEST_HEARTBEAT)
 }
 
-/// Tells if the other members must know the change at once.
+/// Returns true if the other members must know the change at once.
 fn is_urgent(last: &MemberStatus, status: &MemberStatus) -> bool {
     let reasons = |status: &MemberStatus| status.shut.iter().map(|hold| hold.reason.clone()).collect::<Vec<_>>();
     let closed_again = match (last.client_shut_ms, status.client_shut_ms) {

@@ -98,7 +98,7 @@ impl Members {
         }
     }
 
-    /// Tells if any message arrived lately.
+    /// Returns true if any message arrived lately.
     pub(super) fn is_reachable(&self, now: Instant) -> bool {
         now < self.last_received + SILENCE
     }

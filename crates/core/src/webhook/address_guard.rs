@@ -101,17 +101,17 @@ impl AddressList {
         Self { allowed: allowed.into(), denied: Arc::default(), flag: Some(flag) }
     }
 
-    /// Tells if `receiver` uses `https`, or is allowed without.
+    /// Returns true if `receiver` uses `https`, or is allowed without.
     pub(super) fn allows_scheme(&self, receiver: &Receiver) -> bool {
         self.allows_scheme_of(receiver.url())
     }
 
-    /// Tells if `url` uses `https`, or is allowed without.
+    /// Returns true if `url` uses `https`, or is allowed without.
     pub(crate) fn allows_scheme_of(&self, url: &Url) -> bool {
         url.scheme() == "https" || match_url(&self.allowed, url)
     }
 
-    /// Tells if the URL of `receiver` is denied; its addresses are checked after they are looked up.
+    /// Returns true if the URL of `receiver` is denied; its addresses are checked after they are looked up.
     pub(super) fn denies(&self, receiver: &Receiver) -> bool {
         match_url(&self.denied, receiver.url())
     }
@@ -166,7 +166,7 @@ impl AddressList {
     }
 }
 
-/// Tells if an entry matches `url` without a look-up.
+/// Returns true if an entry matches `url` without a look-up.
 fn match_url(entries: &[AddressEntry], url: &Url) -> bool {
     let port = url.port_or_known_default();
     entries.iter().any(|entry| match url.host() {

@@ -91,7 +91,7 @@ impl WebhookClient {
         Ok(Self { client: builder().build(connector), list, resolver })
     }
 
-    /// Tells if `receiver` uses `https`, or is allowed without.
+    /// Returns true if `receiver` uses `https`, or is allowed without.
     pub(super) fn allows_scheme(&self, receiver: &Receiver) -> bool {
         self.list.allows_scheme(receiver)
     }

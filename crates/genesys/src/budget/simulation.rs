@@ -70,7 +70,7 @@ struct Run {
     callers: u32,
     /// There and back, each way at most.
     latency: Duration,
-    /// Of a hundred.
+    /// Lost messages in percent.
     lost: u8,
     seed: u64,
 }

@@ -14,7 +14,7 @@ pub(super) fn is_only_layer(text: &[u8]) -> bool {
     !text.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n' | b'+' | b'%' | b'\\' | b'&'))
 }
 
-/// One reading of a text.
+/// A text in one layer of encoding.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Layer {
     /// The decoded text: without NUL (UTF-16 has one beside each ASCII character) and line ends (long base64 has some),

@@ -65,7 +65,7 @@ enum Command {
     },
 }
 
-/// What a chain can prove, and what it cannot.
+/// The limits of what a chain can prove.
 const LIMITS: &str = "The chain alone does not show that somebody has rewritten a whole file: to detect that as well, give \
                       events (--events) or anchors (--anchor) that are kept elsewhere";
 

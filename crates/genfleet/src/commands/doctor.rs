@@ -20,7 +20,7 @@ use crate::{
     terminal::{self, Paint, count, line},
 };
 
-/// Whose settings are checked: those of a worker, by the same flags and variables.
+/// The settings to check: those of a worker, with the same flags and variables.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// Kinds of the worker that is checked, as --kinds [default: all]
@@ -94,7 +94,7 @@ fn text(finding: &Finding, paint: Paint) -> String {
     text
 }
 
-/// All findings of one look.
+/// All findings of one run.
 #[derive(Clone, Debug)]
 struct DoctorReport {
     findings: Vec<Finding>,

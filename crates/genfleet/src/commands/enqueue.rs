@@ -75,7 +75,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     check: CheckOptions,
 
-    /// How long to wait for the queue to confirm
+    /// Maximum wait for the queue's confirm
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
     timeout: Duration,
 

@@ -69,7 +69,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N")]
     rate: Option<Rate>,
 
-    /// How long to publish jobs
+    /// Duration of publishing jobs
     #[arg(long, value_parser = positive_duration, value_name = "DURATION")]
     duration: Option<Duration>,
 

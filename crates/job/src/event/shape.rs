@@ -99,7 +99,7 @@ pub struct EventData<'a> {
 pub struct EventError {
     /// The error code, for programs.
     pub code: String,
-    /// What is wrong, where, and what to do, for people.
+    /// The problem, its place and its remedy, for people.
     pub message: String,
     /// The code of the last attempt, behind `attempts_exhausted`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -16,7 +16,7 @@ const CLOCKS_DIFFER: i64 = 60_000;
 /// The time that a message waited in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueWait {
-    /// In milliseconds.
+    /// The time in milliseconds.
     pub ms: u64,
     /// True if the beginning is known only to the second: the true figure is up to a second less.
     pub is_rough: bool,

@@ -21,7 +21,7 @@ pub(super) struct Investigation {
     pub(super) error: JobError,
     /// The jobs that it suspects.
     pub(super) jobs: BTreeSet<JobKey>,
-    /// Those that wait for its end.
+    /// The investigations that wait for its end.
     pub(super) waiters: Vec<InvestigationId>,
 }
 

@@ -32,11 +32,11 @@ pub(super) struct WaitingPaths {
 /// The time to close a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum CloseTime {
-    /// At once.
+    /// Send now.
     Now,
     /// Then, if nothing changes.
     At(Instant),
-    /// Not before something changes.
+    /// Wait until something changes.
     Open,
 }
 

@@ -17,18 +17,18 @@ const MAX_BODY_BYTES: usize = 400_000;
 /// The bytes of the body around its paths.
 const FRAME_BYTES: usize = 16;
 
-/// One job in the coalescer. Not its id: two messages with one id are two jobs.
+/// The key of a job in the coalescer. It is not the job's id, because two messages may have the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct JobKey(pub(super) u64);
 
-/// One path of one job, by its index in the payload.
+/// A path of a job, by its index in the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PathRef {
     pub(super) job: JobKey,
     pub(super) index: u32,
 }
 
-/// One path in a request's body, and everything that it purges.
+/// A path in a request's body, and all paths that it purges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RequestLine {
     pub(super) path: Arc<str>,
@@ -80,7 +80,7 @@ pub(super) struct PathPool {
     turns: BTreeMap<u64, JobKey>,
     next_turn: u64,
     queues: HashMap<JobKey, JobQueue>,
-    /// By path, so that what rides along is found without looking at everything that waits.
+    /// The waiting paths in order, so that paths covered by another one are found quickly.
     index: BTreeMap<(Scope, Arc<str>), BTreeSet<PathRef>>,
     /// The requests that it takes if jobs do not share.
     requests_apart: usize,

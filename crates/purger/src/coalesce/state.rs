@@ -49,7 +49,7 @@ pub(super) struct CoalescerState {
     linger: Linger,
     pub(super) pool: PathPool,
     pub(super) entries: HashMap<JobKey, JobEntry>,
-    /// Of the jobs in the pool: those in a hurry, the one that has waited longest first, and the others.
+    /// The urgent jobs in the pool, in the order of their waiting time.
     hurried: BTreeSet<(Instant, JobKey)>,
     unhurried: BTreeSet<JobKey>,
     /// Jobs that may be over since the last event.

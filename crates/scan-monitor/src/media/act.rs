@@ -1,4 +1,4 @@
-//! What is done if malware is found. Each change is safe to repeat, and is in the audit before it is sent.
+//! The actions if malware is found. Each is safe to repeat, and is in the audit before it is sent.
 
 use genfleet_core::{
     audit::Detail,
@@ -17,7 +17,7 @@ use super::{
 /// The external tag of a conversation in which malware was found.
 const TAG: &str = "genfleet:malware";
 
-/// Acts as the job asks.
+/// Takes the action that the job requests.
 pub(crate) async fn act(
     job: &JobContext,
     payload: &MediaPayload,
@@ -38,7 +38,7 @@ pub(crate) async fn act(
     done.map_err(|error| failed(action, error))
 }
 
-/// A conversation has one external tag, and whoever set another one needs it: that one is not overwritten.
+/// Sets the external tag. A conversation has only one, so a tag of somebody else is not overwritten.
 async fn tag(job: &JobContext, conversation: &str) -> Result<(), JobError> {
     let found = api::tag_of(job, conversation).await.map_err(|error| failed(OnThreat::Tag, error))?;
     match found.as_deref() {
@@ -56,7 +56,7 @@ async fn tag(job: &JobContext, conversation: &str) -> Result<(), JobError> {
     }
 }
 
-/// What the attributes of a participant tell.
+/// Returns the attributes that are set on a participant.
 fn attributes(job: &JobContext, findings: &Findings) -> Map<String, Value> {
     let worst = findings.worst();
     let mut attributes = Map::new();
@@ -72,7 +72,7 @@ fn attributes(job: &JobContext, findings: &Findings) -> Map<String, Value> {
     attributes
 }
 
-/// An action that failed is told as such. What only has to wait keeps its own code.
+/// Converts the error of an action. An error that only delays the job keeps its code.
 fn failed(action: OnThreat, error: ApiError) -> JobError {
     let waits = matches!(error.class, ErrorClass::Held { .. } | ErrorClass::Credentials | ErrorClass::Interrupted);
     let error = JobError::from(error);

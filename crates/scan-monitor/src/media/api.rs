@@ -1,5 +1,4 @@
-//! The remote calls of this worker, typed, and the ids in their paths. What an answer means to a job is not decided
-//! here.
+//! The typed API calls of `media.scan`, and the ids in their paths. The callers decide what an answer means for a job.
 
 use genfleet_core::{
     genesys::{ApiError, ApiRequest},
@@ -11,7 +10,7 @@ use url::Url;
 
 use super::payload::{EmailAttachment, MessageMedia};
 
-/// The permissions that these calls need; a client needs those that its jobs use.
+/// The permissions for these calls. A client needs only those of the calls that its jobs use.
 pub(crate) const PERMISSIONS: &[&str] = &[
     "conversation:message:view",
     "conversation:webmessaging:view",
@@ -34,9 +33,9 @@ const CONVERSATION: &str = "/api/v2/conversations/{conversationId}";
 pub(super) const TAGS: &str = "/api/v2/conversations/{conversationId}/tags";
 const DISCONNECT: &str = "/api/v2/conversations/{conversationId}/disconnect";
 const DOCUMENT: &str = "/api/v2/contentmanagement/documents/{documentId}";
-/// A change that the platform takes.
+/// The statuses of a successful change.
 const TAKEN: &[u16] = &[200, 202, 204];
-/// A longer text in an answer is cut: it goes into the event.
+/// Maximum length of a text in an answer, which is copied into the event. Longer texts are cut.
 const MOST_TEXT_CHARS: usize = 256;
 
 /// A file that the platform offers, before it is fetched.
@@ -45,7 +44,7 @@ pub(crate) struct Offered {
     pub link: String,
     pub name: Option<String>,
     pub media_type: Option<String>,
-    /// Its length in bytes, as the platform says.
+    /// The length in bytes, as the platform reports it.
     pub length: Option<u64>,
 }
 
@@ -53,11 +52,11 @@ pub(crate) struct Offered {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Located {
     Here(Vec<Offered>),
-    /// It is being uploaded or prepared.
+    /// The file is being uploaded or prepared.
     NotYet,
-    /// The platform says that it is no valid medium.
+    /// The platform reports that the medium is invalid.
     Invalid,
-    /// The e-mail has no such attachment.
+    /// The e-mail does not have this attachment.
     NoAttachment,
 }
 
@@ -190,7 +189,7 @@ pub(crate) async fn document(job: &JobContext, document: &str) -> Result<Located
     })
 }
 
-/// The id of a download, if `link` is one on the API's own host.
+/// Returns the id of a download, if `link` is one on the API's host.
 pub(crate) fn download_id(api: &Url, link: &Url) -> Option<String> {
     if link.origin() != api.origin() {
         return None;
@@ -202,7 +201,7 @@ pub(crate) fn download_id(api: &Url, link: &Url) -> Option<String> {
 
 /// Exchanges a download on the API's own host for a link that needs no token. `None` if it is gone.
 pub(crate) async fn download(job: &JobContext, id: &str) -> Result<Option<String>, ApiError> {
-    // The id is a part of a path already.
+    // The id comes from a path, so it is already encoded.
     let request = ApiRequest::get(DOWNLOAD).at(DOWNLOAD.replace("{downloadId}", id)).expect(&[200, 404, 410]);
     let request = request.query("issueRedirect", false).query("redirectToAuth", false);
     let answer = job.send(request).await?;
@@ -225,7 +224,7 @@ pub(crate) async fn flag(
     job.send(request.json(&json!({ "attributes": attributes }))).await.map(drop)
 }
 
-/// The external tag of a conversation.
+/// Reads the external tag of a conversation.
 pub(crate) async fn tag_of(job: &JobContext, conversation: &str) -> Result<Option<String>, ApiError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -243,19 +242,19 @@ pub(crate) async fn set_tag(job: &JobContext, conversation: &str, tag: &str) -> 
     job.send(request.json(&json!({ "externalTag": tag }))).await.map(drop)
 }
 
-/// Disconnects a conversation; one that is disconnected already stays so.
+/// Disconnects a conversation. It is no error if it is already disconnected.
 pub(crate) async fn disconnect(job: &JobContext, conversation: &str) -> Result<(), ApiError> {
     let request = ApiRequest::post(DISCONNECT).at(fill(DISCONNECT, &[conversation]));
     job.send(request.expect(TAKEN).may_say_nothing().safe_to_repeat()).await.map(drop)
 }
 
-/// Deletes a document. One that is gone already was deleted.
+/// Deletes a document. It is no error if it no longer exists.
 pub(crate) async fn delete(job: &JobContext, document: &str) -> Result<(), ApiError> {
     let request = ApiRequest::delete(DOCUMENT).at(fill(DOCUMENT, &[document]));
     job.send(request.expect(&[200, 202, 204, 404, 410]).may_say_nothing()).await.map(drop)
 }
 
-/// Fills the places of a template with ids, each encoded as one segment of a path.
+/// Fills the placeholders of a path template with ids, each encoded as one segment.
 fn fill(template: &str, ids: &[&str]) -> String {
     let mut ids = ids.iter();
     let segment = |part: &str| {

@@ -3,7 +3,7 @@
 use genfleet_core::contract::{ContractTerms, ErrorCode, UnstatedRule};
 use serde_json::{Map, Value, json};
 
-/// See the module.
+/// Returns the terms of the worker; see the module.
 pub(crate) fn terms() -> ContractTerms {
     ContractTerms {
         examples: examples(),
@@ -55,7 +55,7 @@ fn codes() -> Vec<ErrorCode> {
     ]
 }
 
-/// Exactly one source, and what the actions need of it.
+/// Returns the schema of the source, of which there must be exactly one, and the members that the actions need.
 fn rules() -> Value {
     const SOURCES: [&str; 6] = ["message", "messageId", "conversationId", "email", "document", "url"];
     let has = |member: &str| json!({ "required": [member], "properties": { member: { "not": { "type": "null" } } } });

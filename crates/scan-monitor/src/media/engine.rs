@@ -1,8 +1,8 @@
-//! The engine that scans. It has to prove itself before it is believed: at the start, after it was lost, and every ten
-//! minutes. While it does not, the kind is on hold and its jobs wait in the queue.
+//! The scan engine. It is tested before it is trusted: at the start, after it was lost, and every ten minutes. While
+//! the test fails, the kind is on hold and its jobs wait in the queue.
 //!
-//! [`clamd`] is the client, [`verdict`] what its answers mean, [`samples`] the files of the proof, [`version`] the age
-//! of the database, [`stand_in`] the engine of the simulator.
+//! [`clamd`] is the client, [`verdict`] parses its answers, [`samples`] creates the test files, [`version`] reads the
+//! age of the database, and [`stand_in`] is the engine of the simulator.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,11 +32,11 @@ pub(crate) use self::{
     version::EngineVersion,
 };
 
-/// How often a proven engine is put to the proof again.
+/// Interval of testing an engine that has passed.
 const PROOF_INTERVAL: Duration = Duration::from_secs(600);
-/// How often one that failed is.
+/// Interval of testing an engine that has failed.
 pub(crate) const HELD_INTERVAL: Duration = Duration::from_secs(10);
-/// The shortest time between two proofs.
+/// Minimum time between two tests.
 const BETWEEN_PROOFS: Duration = Duration::from_secs(1);
 
 /// The names of the holds.
@@ -50,35 +50,35 @@ const LIMITS: &str = "engine_limits";
 pub(crate) struct EngineSettings {
     pub kind: EngineKind,
     pub concurrency: usize,
-    /// The age from which on a database is warned about.
+    /// The age of the database from which a warning is logged.
     pub max_age: Duration,
-    /// True if an engine is used although it does not tell its limits.
+    /// True to use an engine that does not report its limits.
     pub accepts_unproven_limits: bool,
 }
 
-/// Which engine.
+/// The type of an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EngineKind {
     Clamd(ScannerAddress),
     StandIn,
 }
 
-/// What a proof showed of an engine that may be used.
+/// The result of a passed test of an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Proof {
     pub version: EngineVersion,
-    /// True if it says so when it gives up at a limit of its own.
+    /// True if it reports that it gives up at its own limits.
     pub limits_told: bool,
 }
 
-/// Why an engine may not be used.
+/// The reason why an engine may not be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Distrust {
     pub reason: &'static str,
     pub why: String,
 }
 
-/// The engine. Clones share everything.
+/// The engine. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Engine(Arc<Shared>);
 
@@ -86,12 +86,12 @@ pub(crate) struct Engine(Arc<Shared>);
 struct Shared {
     settings: EngineSettings,
     slots: Semaphore,
-    /// `None` until the first proof has ended.
+    /// The result of the last test; `None` until the first test has ended.
     trust: watch::Sender<Option<Result<Proof, Distrust>>>,
     doubts: Notify,
 }
 
-/// One scan in progress.
+/// A scan in progress.
 pub(crate) enum Scan {
     Clamd(Box<Instream>),
     StandIn(StandInScan),
@@ -129,7 +129,7 @@ impl EngineKind {
         }
     }
 
-    /// Puts the engine to the proof: it has to find the test string, and to say when it gives up at a limit.
+    /// Tests the engine: it must find the test string, and report when it gives up at a limit.
     pub(crate) async fn prove(&self, accepts_unproven_limits: bool) -> Result<Proof, Distrust> {
         let gone = |error: EngineError| Distrust {
             reason: GONE,
@@ -160,7 +160,7 @@ impl EngineKind {
 }
 
 impl Engine {
-    /// An engine that has proven nothing yet.
+    /// Creates an engine that has not been tested.
     pub(crate) fn new(settings: EngineSettings) -> Self {
         let slots = Semaphore::new(settings.concurrency);
         Self(Arc::new(Shared { settings, slots, trust: watch::Sender::new(None), doubts: Notify::new() }))
@@ -171,15 +171,15 @@ impl Engine {
         self.0.settings.kind.name()
     }
 
-    /// What is known of the engine; an error while it may not be used. Waits for the end of the first proof.
+    /// Returns the result of the last test; an error while the engine may not be used. Waits for the first test.
     pub(crate) async fn trust(&self) -> Result<Proof, Distrust> {
         let mut trust = self.0.trust.subscribe();
         let known = trust.wait_for(Option::is_some).await.ok().and_then(|known| known.clone());
-        // The sender lives in `self`.
+        // Cannot fail: the sender is in `self`.
         known.unwrap_or_else(|| Err(Distrust { reason: GONE, why: "the engine was never put to the proof".to_owned() }))
     }
 
-    /// Waits for one of the places for scans.
+    /// Waits for a permit to scan.
     pub(crate) async fn slot(&self) -> Option<SemaphorePermit<'_>> {
         // The semaphore is never closed.
         self.0.slots.acquire().await.ok()
@@ -190,12 +190,12 @@ impl Engine {
         self.0.settings.kind.begin().await
     }
 
-    /// Has the engine put to the proof at once: it failed somebody.
+    /// Requests a test at once, because a scan failed.
     pub(crate) fn doubt(&self) {
         self.0.doubts.notify_one();
     }
 
-    /// Puts the engine to the proof, again and again, and holds the kind while it fails. Never ends.
+    /// Tests the engine at regular intervals, and holds the kind while the test fails. Never ends.
     pub(crate) async fn watch(self, genesys: GenesysClient, clock: SharedClock) {
         let EngineSettings { kind, max_age, accepts_unproven_limits, .. } = &self.0.settings;
         let mut warned = None;
@@ -233,7 +233,7 @@ impl Engine {
         }
     }
 
-    /// Shows the age of the database, and warns of it once for each database.
+    /// Sets the metric with the age of the database, and logs one warning for each old database.
     fn tell_of_database(
         &self,
         version: &EngineVersion,

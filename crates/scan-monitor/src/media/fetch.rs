@@ -1,5 +1,5 @@
-//! Opening the link to a file: to a host that is listed, at an address that is permitted, through few redirects, each
-//! judged anew. No request carries a token.
+//! Opens the link to a file: only to listed hosts at permitted addresses, with few redirects, each of which is checked
+//! again. No request contains a token.
 
 use std::time::Duration;
 
@@ -24,34 +24,34 @@ pub(crate) struct Fetcher {
     hosts: Vec<MediaHost>,
 }
 
-/// A file whose bytes are still to come.
+/// A file whose bytes have not been read yet.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
-    /// Its length in bytes, if the host tells it.
+    /// The length in bytes, if the host reports it.
     pub length: Option<u64>,
-    /// Its media type, as the host says.
+    /// The media type, as the host reports it.
     pub media_type: Option<String>,
     response: OutsideAnswer,
     host: String,
 }
 
-/// Why there is no file, or no more of it.
+/// The reason why a file cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FetchError {
-    /// The link, or one that it redirects to, may not be opened.
+    /// The link, or the target of a redirect, may not be opened.
     Refused(String),
-    /// The link is over, or its file is gone.
+    /// The link has expired, or its file no longer exists.
     Dead(String),
-    /// The host refuses it, and will again.
+    /// The host refuses the request permanently.
     Rejected(String),
-    /// The attempt is over.
+    /// The time of the attempt is over.
     Interrupted,
-    /// The host does not answer, or fails; with the wait that it asks for.
+    /// The host does not answer, or fails, with the wait that it requests.
     Unavailable(String, Duration),
 }
 
 impl Fetcher {
-    /// Opens links to the hosts that `options` list, for the organisation of `genesys`.
+    /// Creates a client for the hosts in `options`, for the organisation of `genesys`.
     pub(crate) fn new(options: &MediaScanOptions, genesys: &GenesysClient) -> Result<Self, ConfigError> {
         Ok(Self {
             client: OutsideClient::new("--media-allow", &options.media_allow, genesys.authorities())?,
@@ -59,7 +59,7 @@ impl Fetcher {
         })
     }
 
-    /// Opens `link`. No message holds more of a link than its host: path and query may be its key.
+    /// Opens `link`. Messages contain only the host of a link, because path and query may be a secret key.
     pub(crate) async fn open(&self, job: &JobContext, mut link: Url) -> Result<OpenFile, FetchError> {
         for _ in 0..=MOST_REDIRECTS {
             let host = link.host_str().unwrap_or_default().to_owned();

@@ -20,7 +20,7 @@ pub struct MediaScanOptions {
     #[arg(long, env = "GENFLEET_SCANNER", value_name = "clamd")]
     pub scanner: Option<Scanner>,
 
-    /// Where the engine listens: unix:PATH or tcp:HOST:PORT
+    /// Address of the engine: unix:PATH or tcp:HOST:PORT
     #[arg(
         long,
         env = "GENFLEET_SCANNER_ADDRESS",
@@ -29,30 +29,31 @@ pub struct MediaScanOptions {
     )]
     pub scanner_address: ScannerAddress,
 
-    /// Files that are fetched and scanned at the same time, at most
+    /// Maximum number of files that are fetched and scanned at the same time
     #[arg(long, env = "GENFLEET_SCANNER_CONCURRENCY", value_name = "N", default_value = "8")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub scanner_concurrency: u16,
 
-    /// A longer file is not scanned: its result is too_large, never clean
+    /// Maximum length of a file. A longer file is not scanned: its result is too_large, never clean
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long, env = "GENFLEET_SCAN_MAX_BYTES", value_name = "BYTES", default_value = "26214400")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub scan_max_bytes: u64,
 
-    /// The age of the engine's virus database from which on it is warned about
+    /// Age of the engine's virus database from which a warning is logged
     #[arg(long, env = "GENFLEET_SCANNER_MAX_AGE", value_name = "DURATION", default_value = "7d", value_parser = options::positive_duration)]
     pub scanner_max_age: Duration,
 
-    /// What to do with an engine that does not say when it gives up at a limit of its own: hold the jobs, or accept it
+    /// Handling of an engine that does not report when it gives up at a limit of its own: hold the jobs, or accept it
     #[arg(long, env = "GENFLEET_SCANNER_UNPROVEN_LIMITS", value_name = "hold|accept", default_value = "hold")]
     pub scanner_unproven_limits: UnprovenLimits,
 
-    /// Hosts that files are fetched from; *.example.com stands for all below it [default: *.<region>,*.amazonaws.com]
+    /// Hosts from which files are fetched; *.example.com matches all hosts below it [default:
+    /// *.<region>,*.amazonaws.com]
     #[arg(long, env = "GENFLEET_MEDIA_HOSTS", value_name = "HOST,…", value_delimiter = ',')]
     pub media_hosts: Vec<MediaHost>,
 
-    /// Hosts and networks that files are fetched from although they are not public or use http
+    /// Hosts and networks from which files are fetched although they are not public or use http
     #[arg(long, env = "GENFLEET_MEDIA_ALLOW", value_name = "HOST[:PORT]|CIDR,…", value_delimiter = ',')]
     pub media_allow: Vec<AddressEntry>,
 
@@ -79,12 +80,12 @@ impl FromStr for Scanner {
     }
 }
 
-/// What to do with an engine that does not tell its limits.
+/// The handling of an engine that does not report its limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnprovenLimits {
     /// Hold the jobs.
     Hold,
-    /// Use it; reports say so.
+    /// Use it; reports show that.
     Accept,
 }
 
@@ -108,12 +109,12 @@ pub struct MediaHost {
 }
 
 impl MediaHost {
-    /// All hosts below `name`.
+    /// Creates a rule for all hosts below `name`.
     pub(super) fn below(name: &str) -> Option<Self> {
         format!("*.{name}").parse().ok()
     }
 
-    /// Tells if `host` is meant.
+    /// Returns true if the rule matches `host`.
     pub(super) fn matches(&self, host: &Host<&str>) -> bool {
         match (&self.name, host) {
             (Host::Domain(name), Host::Domain(host)) => {
@@ -160,15 +161,15 @@ impl FromStr for MediaHost {
 }
 
 impl MediaScanOptions {
-    /// Fits the settings to a simulator at `ip`: files are fetched from it, and where no engine is set the stand-in
-    /// scans them.
+    /// Adapts the settings to a simulator at `ip`: files are fetched from it, and without an engine the stand-in scans
+    /// them.
     pub fn simulate(&mut self, ip: Ipv4Addr) {
         self.simulated = true;
         self.media_hosts.push(MediaHost { name: Host::Ipv4(ip), below: false });
         self.media_allow.extend(ip.to_string().parse());
     }
 
-    /// Looks whether the engine proves itself and how old its database is. Nothing if there is no engine.
+    /// Tests the engine and checks the age of its database. Does nothing without an engine.
     pub(super) async fn check_engine(&self, clock: &impl Clock) -> Vec<ServiceCheck> {
         let Some(EngineSettings { kind, max_age, accepts_unproven_limits, .. }) = self.engine() else {
             return Vec::new();
@@ -203,7 +204,7 @@ impl MediaScanOptions {
         vec![engine, check("scanner.database", database)]
     }
 
-    /// The engine; `None` if there is none.
+    /// Creates the engine; `None` if none is configured.
     pub(super) fn engine(&self) -> Option<EngineSettings> {
         let kind = match self.scanner {
             Some(Scanner::Clamd) => EngineKind::Clamd(self.scanner_address.clone()),
@@ -218,7 +219,7 @@ impl MediaScanOptions {
         })
     }
 
-    /// The hosts that files are fetched from, for an organisation in `region`.
+    /// Returns the hosts from which files are fetched, for an organisation in `region`.
     pub(super) fn hosts(&self, region: &str) -> Vec<MediaHost> {
         if !self.media_hosts.is_empty() {
             return self.media_hosts.clone();

@@ -1,7 +1,7 @@
-//! What upstream sends, and the rules that no schema can state. Pure; whether a file exists is the API's business.
+//! The payload of a job, and the rules that no schema can state. Pure: the API decides whether a file exists.
 //!
-//! The choices stay text, and a missing member reads as an empty one: the schema holds them to their values, and a
-//! payload that breaks one of its rules can still be read, so that all it breaks is reported at once.
+//! Choices are parsed as text, and a missing member as an empty one. The schema checks their values, and a payload that
+//! violates it can still be parsed, so that all violations are reported at once.
 
 use genfleet_core::job::Violation;
 use schemars::JsonSchema;
@@ -16,27 +16,27 @@ use crate::payload::MAX_METADATA_BYTES;
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
 pub struct MediaPayload {
-    /// Where the file is.
+    /// Location of the file.
     pub source: Source,
-    /// The SHA-256 that the file must have, in 64 hexadecimal digits; another one fails the job. Not for all
-    /// attachments of a message.
+    /// The expected SHA-256 of the file, in 64 hexadecimal digits; another one fails the job. Not for all attachments
+    /// of a message.
     #[schemars(regex(pattern = "^[0-9A-Fa-f]{64}$"), extend("x-rule" = "must be a SHA-256 in 64 hexadecimal digits, e.g. e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"))]
     pub sha256: Option<String>,
-    /// A longer file is not scanned; the workers' --scan-max-bytes applies, too.
+    /// Maximum length of the file. A longer file is not scanned; the workers' --scan-max-bytes applies, too.
     #[schemars(range(min = 1))]
     pub max_bytes: Option<u64>,
-    /// What to do if malware is found: `flag` the conversation by attributes of a participant, `tag` it, `disconnect`
+    /// Action if malware is found: `flag` the conversation by attributes of a participant, `tag` it, `disconnect`
     /// it, `delete` the document, or `none`. Default: `flag` for a conversation, else `none`.
     #[schemars(extend("enum" = ["none", "flag", "tag", "disconnect", "delete", null]))]
     pub on_threat: Option<String>,
-    /// The participant whose attributes tell of malware: required for `flag`.
+    /// The participant whose attributes are set: required for `flag`.
     #[schemars(with = "Option<Id>")]
     pub participant_id: Option<String>,
-    /// Anything of the sender's own, at most 16 KiB of JSON: told in the report, not sent.
+    /// Any data of the sender, at most 16 KiB of JSON. It is copied into the report, and not sent to the API.
     pub metadata: Option<Map<String, Value>>,
 }
 
-/// The place of a file, exactly one of: `message`; `messageId` with `conversationId`; `email`; `document`; `url`.
+/// The location of a file, exactly one of: `message`; `messageId` with `conversationId`; `email`; `document`; `url`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
@@ -108,7 +108,7 @@ pub struct Document {
     pub document_id: String,
 }
 
-/// An id that the platform gave. It becomes a part of a path, so dots alone are none: they mean a way up.
+/// An id of the platform. It becomes a segment of a path, so dots alone are invalid: they lead to a parent folder.
 #[derive(JsonSchema)]
 #[schemars(inline)]
 #[expect(dead_code, reason = "its schema only")]
@@ -117,7 +117,7 @@ struct Id(
      String,
 );
 
-/// What to do if malware is found.
+/// The action if malware is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnThreat {
     None,
@@ -128,7 +128,7 @@ pub(crate) enum OnThreat {
 }
 
 impl OnThreat {
-    /// The word for it in payloads and reports.
+    /// Returns the word in payloads and reports.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -140,7 +140,7 @@ impl OnThreat {
     }
 }
 
-/// Where the file is, read.
+/// The parsed location of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SourceKind<'a> {
     Medium(&'a MessageMedia),
@@ -151,7 +151,7 @@ pub(crate) enum SourceKind<'a> {
 }
 
 impl SourceKind<'_> {
-    /// The conversation, and whether it is one of e-mails.
+    /// Returns the conversation, and true if it is an e-mail conversation.
     pub(crate) fn conversation(&self) -> Option<(&str, bool)> {
         match self {
             Self::Medium(medium) => Some((&medium.conversation_id, false)),
@@ -163,7 +163,7 @@ impl SourceKind<'_> {
 }
 
 impl Source {
-    /// Reads it; `None` if it is not exactly one.
+    /// Parses the location; `None` unless there is exactly one.
     pub(crate) fn kind(&self) -> Option<SourceKind<'_>> {
         let message = match (&self.message_id, &self.conversation_id) {
             (None, None) => None,
@@ -186,7 +186,7 @@ impl Source {
 }
 
 impl MediaPayload {
-    /// What to do if malware is found, the default included.
+    /// Returns the action if malware is found, or its default.
     pub(crate) fn on_threat(&self) -> OnThreat {
         match self.on_threat.as_deref() {
             Some("flag") => OnThreat::Flag,
@@ -201,7 +201,7 @@ impl MediaPayload {
         }
     }
 
-    /// What the schema cannot say.
+    /// Checks the rules that a schema cannot state.
     pub(crate) fn violations(&self) -> Vec<Violation> {
         let mut violations = Vec::new();
         let mut refuse = |at: &str, details: String| violations.push(Violation::new(at, details));
@@ -255,7 +255,7 @@ impl MediaPayload {
 
 const ONE_SOURCE: &str = "must have exactly one of message, messageId with conversationId, email, document and url";
 
-/// Reads a link: http or https, a host, no user.
+/// Parses a link: http or https, with a host, without a user.
 pub(crate) fn read_url(url: &str) -> Result<Url, &'static str> {
     let read = Url::parse(url).map_err(|_| "must be an absolute link, e.g. https://files.example/report.pdf")?;
     if !matches!(read.scheme(), "https" | "http") || read.host_str().is_none_or(str::is_empty) {

@@ -1,4 +1,4 @@
-//! What a job remembers of the files that it scanned, and what it tells of them. Pure.
+//! The state and the report of a job. Pure.
 
 use genfleet_core::hash;
 use schemars::JsonSchema;
@@ -10,14 +10,14 @@ use super::{
     payload::{MediaPayload, OnThreat, Source, read_url},
 };
 
-/// What travels with a begun job.
+/// The state of a started job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MediaState {
-    /// Since when the platform says that the file is not there yet, in RFC 3339.
+    /// Time since which the platform reports that the file does not exist yet, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) waiting_since: Option<String>,
-    /// What was found, from when on it is acted upon.
+    /// The findings, from the time at which actions begin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) findings: Option<Findings>,
 }
@@ -26,11 +26,11 @@ pub struct MediaState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ScanResult {
-    /// There was no file.
+    /// The file does not exist.
     Nothing,
     /// Nothing was found.
     Clean,
-    /// The file is longer than is scanned.
+    /// The file is longer than the limit.
     TooLarge,
     /// The file is encrypted.
     Encrypted,
@@ -41,7 +41,7 @@ pub(crate) enum ScanResult {
 }
 
 impl ScanResult {
-    /// The word in reports and metrics.
+    /// Returns the word in reports and metrics.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
@@ -56,7 +56,7 @@ impl ScanResult {
     pub(crate) const ALL: [Self; 6] =
         [Self::Nothing, Self::Clean, Self::TooLarge, Self::Encrypted, Self::Unscannable, Self::Malware];
 
-    /// Returns true if something was found; `None` if nobody knows, which is not the same as false.
+    /// Returns true if malware was found; `None` if that is unknown, which is not the same as false.
     const fn threat_detected(self) -> Option<bool> {
         match self {
             Self::Clean => Some(false),
@@ -66,11 +66,11 @@ impl ScanResult {
     }
 }
 
-/// One file that was scanned.
+/// A scanned file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ScannedFile {
-    /// The file's name, if the platform says it.
+    /// The file's name, if the platform reports it.
     #[serde(default)]
     pub name: Option<String>,
     /// The media type, as the platform says it, else as the host of the link does.
@@ -79,11 +79,11 @@ pub(crate) struct ScannedFile {
     pub bytes: Option<u64>,
     /// SHA-256 of the file; null if it was not read to its end.
     pub sha256: Option<String>,
-    /// What the scan came to.
+    /// Result of the scan.
     pub result: ScanResult,
     /// The engine's name for the malware.
     pub threat: Option<String>,
-    /// What the result does not say.
+    /// Further details of the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub warning: Option<String>,
@@ -93,16 +93,16 @@ pub(crate) struct ScannedFile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EngineReport {
-    /// `clamd`, or `stand-in` with the simulator: that one knows the EICAR test string and nothing else.
+    /// `clamd`, or `stand-in` with the simulator, which recognises only the EICAR test string.
     pub name: String,
-    /// What the engine says of its version and its database.
+    /// The engine's version and database version.
     pub version: String,
-    /// True if the engine proved that it says so when it gives up at a limit of its own. False: `clean` may mean that
-    /// it looked at the beginning only.
+    /// True if the engine reports that it gives up at its own limits. If false, `clean` may mean that it scanned only
+    /// the beginning.
     pub limits_told: bool,
 }
 
-/// All that was found for one job.
+/// All findings of one job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Findings {
@@ -116,7 +116,7 @@ pub(crate) struct Findings {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MediaReport {
-    /// As the job asked; a link without its query.
+    /// Source as in the job; a link without its query.
     source: Source,
     /// The media type, as the platform says it, else as the host of the link does.
     media_type: Option<String>,
@@ -126,39 +126,39 @@ pub struct MediaReport {
     sha256: Option<String>,
     /// The engine that scanned.
     engine: EngineReport,
-    /// What the scan came to; of several files, the worst.
+    /// Result of the scan; of several files, the worst.
     result: ScanResult,
     /// The engine's name for the malware.
     threat: Option<String>,
-    /// True if something was found; null unless the result is clean or malware, which is not the same as false.
+    /// True if malware was found; null unless the result is clean or malware, which is not the same as false.
     threat_detected: Option<bool>,
-    /// What was done about it: none, flag, tag, disconnect or delete.
+    /// Action that was taken: none, flag, tag, disconnect or delete.
     #[schemars(extend("title" = "MediaScanActionTaken", "enum" = ["none", "flag", "tag", "disconnect", "delete"]))]
     action: &'static str,
-    /// Each attachment, if the source is a whole message; the members above are those of the worst.
+    /// Each attachment, if the source is a whole message; the members above are those of the worst one.
     #[serde(skip_serializing_if = "Option::is_none")]
     items: Option<Vec<ScannedFile>>,
-    /// From asking for the link until the last byte, in milliseconds.
+    /// Milliseconds from requesting the link to the last byte.
     fetch_ms: u64,
-    /// From the last byte until the engine's verdict, in milliseconds.
+    /// Milliseconds from the last byte to the engine's verdict.
     scan_ms: u64,
-    /// As the job brought them.
+    /// Metadata as in the job.
     metadata: Option<Map<String, Value>>,
-    /// What somebody should know, e.g. why a file was not scanned.
+    /// Warnings, e.g. why a file was not scanned.
     warnings: Vec<String>,
     /// SHA-256 over the canonical JSON of `source`, `engine`, `result`, `threat`, `bytes`, `sha256` and `items`.
     compliance_hash: String,
 }
 
 impl EngineReport {
-    /// Describes an engine that proved itself.
+    /// Describes a tested engine.
     pub(crate) fn new(name: &str, proof: &Proof) -> Self {
         Self { name: name.to_owned(), version: proof.version.text.clone(), limits_told: proof.limits_told }
     }
 }
 
 impl ScannedFile {
-    /// Puts the verdict of the engine into the file's description.
+    /// Adds the verdict of the engine to the file's description.
     pub(crate) fn judge(&mut self, verdict: Verdict) {
         let (result, warning) = match verdict {
             Verdict::Clean => (ScanResult::Clean, None),
@@ -180,18 +180,18 @@ impl ScannedFile {
 }
 
 impl Findings {
-    /// The file that counts.
+    /// Returns the file with the worst result.
     pub(crate) fn worst(&self) -> Option<&ScannedFile> {
-        // Of equal ones the first.
+        // The first of several equal ones.
         self.files.iter().rev().max_by_key(|file| file.result)
     }
 
-    /// What the scan came to.
+    /// Returns the result of the scan.
     pub(crate) fn result(&self) -> ScanResult {
         self.worst().map_or(ScanResult::Nothing, |file| file.result)
     }
 
-    /// Tells what was found, and what was done about it.
+    /// Creates the report with the findings and the action.
     pub(crate) fn report(&self, payload: &MediaPayload, action: OnThreat) -> MediaReport {
         let (worst, result) = (self.worst(), self.result());
         let source = shown(&payload.source);
@@ -234,7 +234,7 @@ impl Findings {
     }
 }
 
-/// The source as it is told: the query of a link may be its key.
+/// Returns the source for the report, without the query of a link, which may be a secret key.
 fn shown(source: &Source) -> Source {
     let url = source.url.as_ref().map(|url| match read_url(url) {
         Ok(read) if read.query().is_none() && read.fragment().is_none() => url.clone(),

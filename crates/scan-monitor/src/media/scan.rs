@@ -1,5 +1,5 @@
-//! Fetching one file and scanning it: the bytes stream from the host of the link into the engine, and nothing touches
-//! the disk.
+//! Fetches one file and scans it. The bytes are streamed from the host of the link to the engine, and never written to
+//! disk.
 
 use std::time::Duration;
 
@@ -21,10 +21,10 @@ use super::{
     report::{ScanResult, ScannedFile},
 };
 
-/// Why a file was not scanned.
+/// The reason why a file was not scanned.
 #[derive(Debug)]
 pub(crate) enum ScanFailure {
-    /// Its link is dead: a new one may not be.
+    /// The link is dead. A new one may work.
     LinkDead(String),
     Error(Box<JobError>),
 }
@@ -41,22 +41,22 @@ impl From<ApiError> for ScanFailure {
     }
 }
 
-/// What it took to scan files, in time.
+/// The times of fetching and scanning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Took {
     pub fetching: Duration,
     pub scanning: Duration,
 }
 
-/// What files are fetched and scanned with.
+/// The clients for fetching and scanning files.
 #[derive(Debug)]
 pub(crate) struct Scanning<'a> {
     pub job: &'a JobContext,
     pub engine: &'a Engine,
     pub fetcher: &'a Fetcher,
-    /// The API's address.
+    /// The URL of the API.
     pub api: &'a Url,
-    /// The longest file that is scanned.
+    /// Maximum length of a file.
     pub most_bytes: u64,
 }
 
@@ -97,7 +97,7 @@ impl Scanning<'_> {
         Ok(scanned)
     }
 
-    /// A link on the API's own host is exchanged for one that needs no token.
+    /// Exchanges a link on the API's host for one that needs no token.
     async fn resolve(&self, link: &str) -> Result<Url, ScanFailure> {
         let url = parse_link(link)?;
         let Some(id) = api::download_id(self.api, &url) else { return Ok(url) };
@@ -107,7 +107,7 @@ impl Scanning<'_> {
         }
     }
 
-    /// Streams the file into the engine and notes the verdict. Returns when the last byte was there.
+    /// Streams the file to the engine and records the verdict. Returns the time of the last byte.
     async fn stream(&self, file: &mut OpenFile, scanned: &mut ScannedFile) -> Result<Instant, ScanFailure> {
         let mut scan = self.engine.begin().await.map_err(|error| self.failure_of_engine(error))?;
         let (mut read, mut digest) = (0_u64, Sha256Stream::default());
@@ -131,8 +131,8 @@ impl Scanning<'_> {
         Ok(last_byte)
     }
 
-    /// Notes a verdict that came before the last byte. Only that of a file that is too long may: of another one nobody
-    /// knows what comes after.
+    /// Records a verdict that arrived before the last byte. That is valid only for a file that is too long, because the
+    /// rest of another file would be unknown.
     fn judge_early(&self, verdict: Verdict, read: u64, scanned: &mut ScannedFile) -> Result<Instant, ScanFailure> {
         if verdict != Verdict::TooLarge {
             let error = EngineError::Failed("the engine gave its verdict before the last byte".to_owned());
@@ -150,8 +150,8 @@ impl Scanning<'_> {
         )
     }
 
-    /// An engine that is gone is no fault of the job: it waits. One that fails costs an attempt, and has to prove
-    /// itself.
+    /// Converts an error of the engine. If the engine cannot be reached, the job waits. If it fails, the attempt
+    /// counts, and the engine is tested again.
     fn failure_of_engine(&self, error: EngineError) -> ScanFailure {
         self.engine.doubt();
         ScanFailure::from(match error {
@@ -161,7 +161,7 @@ impl Scanning<'_> {
     }
 }
 
-/// The error of a job that waits for the engine.
+/// Creates the error of a job that waits for the engine.
 pub(crate) fn held(job: &JobContext, code: &'static str, why: String) -> JobError {
     let wait = SignedDuration::try_from(HELD_INTERVAL).unwrap_or(SignedDuration::MAX);
     let until = job.now().checked_add(wait).unwrap_or_else(|_| job.now());
@@ -169,7 +169,7 @@ pub(crate) fn held(job: &JobContext, code: &'static str, why: String) -> JobErro
 }
 
 fn parse_link(link: &str) -> Result<Url, ScanFailure> {
-    // The link itself may hold its own key.
+    // The link itself may contain a secret key.
     let wrong = |why| JobError::permanent("unexpected_response", format!("the link to the file {why}"));
     read_url(link).map_err(|why| wrong(why).into())
 }

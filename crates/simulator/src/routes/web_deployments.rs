@@ -17,7 +17,7 @@ use crate::world::{Shared, World};
 
 const CONFIGURATIONS: &str = "/api/v2/webdeployments/configurations";
 const DEPLOYMENTS: &str = "/api/v2/webdeployments/deployments";
-/// Where the paths of the edge begin.
+/// Prefix of the paths for browsers.
 pub(crate) const EDGE: &str = "/webdeployments/v1/";
 
 pub(crate) fn routes() -> Router<Shared> {

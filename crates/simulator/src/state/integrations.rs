@@ -25,11 +25,11 @@ pub(crate) struct Integrations {
     all: Vec<Integration>,
     organization: String,
     max_instances: Option<usize>,
-    /// How long a new integration is in no list.
+    /// Time for which a new integration is missing in lists.
     list_lag: Duration,
-    /// How long it is in no other answer.
+    /// Time for which it is missing in all other answers.
     read_lag: Duration,
-    /// How long it takes to become active, or inactive.
+    /// Time until it becomes active or inactive.
     activation: Duration,
     /// None becomes active: this is the reason told.
     failure: Option<String>,
@@ -52,7 +52,7 @@ struct Integration {
     changes: u64,
 }
 
-/// What a test or a rehearsal may change; what is not named stays.
+/// The changes that a test may make; missing members are not changed.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct IntegrationsChange {
@@ -84,7 +84,7 @@ struct Seeded {
     enabled: bool,
 }
 
-/// Which page of the integrations.
+/// The requested page of the integrations.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Listing {
@@ -118,7 +118,7 @@ impl Default for Integrations {
 }
 
 impl Integrations {
-    /// What `/_sim/state` and `Simulator::state` show.
+    /// Returns the content for `/_sim/state` and `Simulator::state`.
     pub(crate) fn shown(&self) -> Value {
         let now = Instant::now();
         let one = |one: &Integration| {
@@ -188,7 +188,7 @@ impl Integrations {
         Ok(told)
     }
 
-    /// One page of the integrations that lists show now.
+    /// Returns one page of the integrations that lists show now.
     pub(crate) fn list(&self, listing: &Listing, now: Instant) -> Result<Value, ApiError> {
         let (size, number) = (listing.page_size.unwrap_or(25), listing.page_number.unwrap_or(1));
         if !(1..=MOST_IN_A_PAGE).contains(&size) || number == 0 {

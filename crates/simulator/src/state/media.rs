@@ -30,13 +30,13 @@ pub(crate) struct Media {
     authorized_fetches: u64,
 }
 
-/// How files behave; `set` changes some or all of it.
+/// The behaviour of files; `set` changes some or all of it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct Rules {
     /// Milliseconds for which a link lives.
     link_ms: u64,
-    /// So many of the links to come are dead from the start.
+    /// Number of future links that do not work.
     dead_links: u64,
     /// Milliseconds after which a file that is uploaded or prepared is there; `null`: never.
     ready_ms: Option<u64>,
@@ -53,7 +53,7 @@ impl Default for Rules {
 }
 
 impl Media {
-    /// One medium of a message conversation; `base` is the address at which the simulator was asked.
+    /// Returns a medium of a message conversation; `base` is the simulator's address in the request.
     pub(crate) fn medium(
         &mut self,
         conversation: &str,
@@ -111,7 +111,7 @@ impl Media {
         Ok(json!({"id": id, "subject": "Hello", "attachments": [attachment]}))
     }
 
-    /// Where the content of a document is; `None` while it is prepared.
+    /// Returns the location of a document's content; `None` while it is prepared.
     pub(crate) fn document(&mut self, id: &str, base: &str, now_us: u64) -> Result<Option<Value>, ApiError> {
         exists(id)?;
         if self.deleted.contains(id) {
@@ -190,7 +190,7 @@ impl Media {
         Ok(())
     }
 
-    /// What `/_sim/state` and `Simulator::state` show.
+    /// Returns the content for `/_sim/state` and `Simulator::state`.
     pub(crate) fn shown(&self) -> Value {
         json!({
             "attributes": self.attributes,

@@ -23,7 +23,7 @@ pub(crate) use self::deployments::Deployment;
 
 const MOST_IN_A_PAGE: usize = 300;
 const DRAFT: &str = "DRAFT";
-/// What the platform fills in itself.
+/// The members that the platform sets itself.
 const READ_ONLY: [&str; 8] =
     ["id", "version", "status", "dateCreated", "dateModified", "datePublished", "lastModifiedUser", "selfUri"];
 const CONFIGURATIONS: &str = "/api/v2/webdeployments/configurations";
@@ -36,17 +36,17 @@ pub(crate) struct WebDeployments {
     deployments: Vec<Deployment>,
     flows: BTreeMap<String, Flow>,
     limits: BTreeMap<String, u64>,
-    /// How long something new is in no answer to a read.
+    /// Time for which a new object is missing in reads.
     read_lag: Duration,
-    /// How long something new or changed is `Pending`.
+    /// Time for which a new or changed object is `Pending`.
     pending: Duration,
-    /// How long a request that names something new is refused with a 400.
+    /// Time for which a request that names a new object is refused with a 400.
     reference_lag: Duration,
-    /// How long browsers are given the version before.
+    /// Time for which browsers get the previous version.
     edge_lag: Duration,
     /// Before so many of the next changes of something that is there, somebody else changes it.
     changed_by_others: u32,
-    /// What ends in the status `Error`: `configuration`, `deployment`.
+    /// Objects that end in the status `Error`: `configuration`, `deployment`.
     failing: BTreeSet<String>,
     /// A name is taken by one deployment only.
     unique_names: bool,
@@ -137,7 +137,7 @@ impl WebDeployments {
         json!({"entities": entities, "pageSize": 100, "pageNumber": 1, "total": entities.len(), "pageCount": 1})
     }
 
-    /// What the organisation may have at most.
+    /// Returns the limits of the organisation.
     pub(crate) fn limits(&self, namespace: &str) -> Result<Value, ApiError> {
         if namespace != "web.deployments" {
             return Err(not_found());
@@ -146,7 +146,7 @@ impl WebDeployments {
         Ok(json!({"entities": self.limits.iter().map(shown).collect::<Vec<_>>()}))
     }
 
-    /// One page of the drafts that can be seen now.
+    /// Returns one page of the drafts that reads show now.
     pub(crate) fn configurations(&self, cursor: &Cursor, now: Instant) -> Result<Value, ApiError> {
         let seen = self.configurations.iter().filter(|one| self.is_seen(one.created, now));
         let all = seen.map(|one| Value::Object(self.draft_of(one, now))).collect();
@@ -164,7 +164,7 @@ impl WebDeployments {
         Ok(Value::Object(self.configurations.last().map(|one| self.draft_of(one, now)).unwrap_or_default()))
     }
 
-    /// All versions of a configuration, the draft among them.
+    /// Returns all versions of a configuration, including the draft.
     pub(crate) fn versions(&self, id: &str, cursor: &Cursor, now: Instant) -> Result<Value, ApiError> {
         let one = self.configuration(id, now)?;
         let published = one.versions.iter().rev().filter(|(_, at)| self.is_seen(*at, now));
@@ -173,7 +173,7 @@ impl WebDeployments {
         page(all, cursor, &format!("{CONFIGURATIONS}/{id}/versions"))
     }
 
-    /// One version of a configuration, or its draft.
+    /// Returns one version of a configuration, or its draft.
     pub(crate) fn version(&self, id: &str, version: &str, now: Instant) -> Result<Value, ApiError> {
         let one = self.configuration(id, now)?;
         if version.eq_ignore_ascii_case(DRAFT) {
@@ -289,7 +289,7 @@ fn document(body: &Value) -> Result<Map<String, Value>, ApiError> {
     Ok(members)
 }
 
-/// One page of `all`, after the entity that the cursor names by its place.
+/// Returns one page of `all`, after the entity at the cursor.
 fn page(all: Vec<Value>, cursor: &Cursor, path: &str) -> Result<Value, ApiError> {
     let size = cursor.page_size.as_deref().map_or(Ok(MOST_IN_A_PAGE), str::parse).ok();
     let size = size.filter(|size| (1..=MOST_IN_A_PAGE).contains(size));

@@ -1,4 +1,4 @@
-//! The remote calls of this kind, and what their answers mean to it. When which call is due is not decided here.
+//! The typed API calls of this kind, and the meaning of their answers. The callers decide when to make them.
 
 use genfleet_core::{
     error::{ErrorClass, JobError},
@@ -13,15 +13,15 @@ use super::config::{Config, Identity};
 /// The permissions that the calls need.
 pub(crate) const PERMISSIONS: [&str; 3] =
     ["integrations:integration:view", "integrations:integration:add", "integrations:integration:edit"];
-/// Where integrations are created and listed.
+/// The endpoint at which integrations are created and listed.
 pub(crate) const INTEGRATIONS: &str = "/api/v2/integrations";
 const INTEGRATION: &str = "/api/v2/integrations/{integrationId}";
-/// Where a configuration is.
+/// The endpoint of a configuration.
 pub(crate) const CONFIG: &str = "/api/v2/integrations/{integrationId}/config/current";
 const TYPE: &str = "/api/v2/integrations/types/{typeId}";
 const ORGANIZATION: &str = "/api/v2/organizations/me";
 const EVENTBRIDGE: &str = "amazon-eventbridge-source";
-/// "Not there (yet)", as the platform says it.
+/// The statuses of an object that does not exist (yet).
 const NOT_THERE: [u16; 3] = [404, 408, 410];
 
 /// An integration as the API returns it.
@@ -37,7 +37,7 @@ pub(crate) struct Integration {
     config: Option<Current>,
 }
 
-/// How an integration fares.
+/// The reported state of an integration.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct ReportedState {
@@ -72,41 +72,41 @@ struct Properties {
     properties: Option<Map<String, Value>>,
 }
 
-/// What became of an order for an integration.
+/// The result of creating an integration.
 #[derive(Debug)]
 pub(crate) enum Ordered {
-    /// It was created, with this id.
+    /// The integration was created, with this id.
     Made(String),
-    /// Somebody else has the name: 409.
+    /// The name is already used (409).
     Taken(JobError),
-    /// Nobody knows: the answer was lost.
+    /// The result is unknown, because the answer was lost.
     Lost(JobError),
-    /// It was not created.
+    /// The integration was not created.
     Refused(JobError),
 }
 
-/// What became of a configuration that was sent.
+/// The result of sending a configuration.
 #[derive(Debug)]
 pub(crate) enum Replaced {
-    /// It is stored, with this version if the API says so.
+    /// The configuration is stored, with this version if the API reports it.
     Done(Option<i64>),
-    /// Another version is there than the one that was named.
+    /// The existing version is not the given one.
     Stale(ApiError),
 }
 
 impl Integration {
-    /// The event source that it feeds, if the list told its configuration.
+    /// Returns the event source that it feeds, if the list contains its configuration.
     pub(crate) fn identity(&self) -> Option<Identity> {
         Identity::told(self.config.as_ref()?.current.as_ref()?.properties.as_ref()?)
     }
 
-    /// The code of its reported state, in capitals; empty if it has none.
+    /// Returns the code of its reported state, in capitals; empty if it has none.
     pub(crate) fn reported(&self) -> String {
         let code = self.reported_state.as_ref().and_then(|state| state.code.as_deref());
         code.unwrap_or_default().to_ascii_uppercase()
     }
 
-    /// Why it is in its reported state, for people.
+    /// Returns the reason for its reported state, for people.
     pub(crate) fn reason(&self) -> &str {
         let Some(state) = &self.reported_state else { return "the platform gives no reason" };
         let detail = state.detail.as_ref();
@@ -114,7 +114,7 @@ impl Integration {
         told.or(state.effective.as_ref()).map_or("the platform gives no reason", String::as_str)
     }
 
-    /// Counts for an organisation: of this type, and not deleted.
+    /// Returns true if it has this type and is not deleted.
     fn is_ours(&self) -> bool {
         let kind = self.kind.as_ref().and_then(|kind| kind.id.as_deref());
         kind.is_none_or(|kind| kind == EVENTBRIDGE) && self.intended_state.as_deref() != Some("DELETED")
@@ -128,12 +128,12 @@ pub(crate) struct Integrations<'a> {
 }
 
 impl<'a> Integrations<'a> {
-    /// Calls on behalf of `job`.
+    /// Creates a client for `job`.
     pub(crate) fn new(job: &'a JobContext) -> Self {
         Self { job }
     }
 
-    /// All integrations of this type.
+    /// Lists all integrations of this type.
     pub(crate) async fn list(&self) -> Result<Vec<Integration>, JobError> {
         let request = ApiRequest::get(INTEGRATIONS).query("integrationType", EVENTBRIDGE);
         let listing = Listing::by_number(request.query("expand", "config.current"));
@@ -142,17 +142,17 @@ impl<'a> Integrations<'a> {
         Ok(all)
     }
 
-    /// How many integrations of this type the organisation may have, if the API says so.
+    /// Reads the maximum number of integrations of this type, if the API reports it.
     pub(crate) async fn max_instances(&self) -> Result<Option<u64>, JobError> {
         let request = ApiRequest::get(TYPE).at(format!("/api/v2/integrations/types/{EVENTBRIDGE}"));
         Ok(self.job.send(request.about("id", EVENTBRIDGE)).await?.json::<IntegrationType>()?.max_instances)
     }
 
-    /// Orders an integration. Sent once: who does not know what became of it looks.
+    /// Creates an integration. The request is sent only once: if the result is unknown, the caller looks it up.
     pub(crate) async fn create(&self, name: &str) -> Ordered {
         let body = json!({ "name": name, "integrationType": { "id": EVENTBRIDGE } });
         match self.job.send(ApiRequest::post(INTEGRATIONS).json(&body)).await {
-            // A success that is no integration may have made one all the same.
+            // A success without an integration may still have created one.
             Ok(answer) => match answer.json::<Integration>() {
                 Ok(made) if !made.id.is_empty() => Ordered::Made(made.id),
                 Ok(_) => Ordered::Lost(nameless(&answer)),
@@ -161,14 +161,14 @@ impl<'a> Integrations<'a> {
             Err(error) => match (error.class, error.status) {
                 (ErrorClass::Permanent, Some(409)) => Ordered::Taken(error.into()),
                 (ErrorClass::Ambiguous, _) => Ordered::Lost(error.into()),
-                // Too long to be read.
+                // The answer is too long to be parsed.
                 (ErrorClass::Permanent, None) if error.code == "unexpected_response" => Ordered::Lost(error.into()),
                 _ => Ordered::Refused(error.into()),
             },
         }
     }
 
-    /// The configuration, if it can be seen. `name` is the integration's.
+    /// Reads the configuration, if reads show it. `name` is the integration's.
     pub(crate) async fn config(&self, id: &str, name: &str) -> Result<Option<Config>, JobError> {
         let request = ApiRequest::get(CONFIG).at(config_path(id)).expect(&[200, 404, 408, 410]);
         let answer = self.job.send(request).await?;
@@ -181,8 +181,8 @@ impl<'a> Integrations<'a> {
         })
     }
 
-    /// Puts `config` in the place of the version that it names. Safe to repeat: of a repeat after an answer that was
-    /// lost, the worst is that its own change made its version stale.
+    /// Replaces the version in `config` by `config`. Safe to repeat: after a lost answer, a repeat can only find that
+    /// its own change has made its version stale.
     pub(crate) async fn replace(&self, id: &str, config: &Config) -> Result<Replaced, ApiError> {
         match self.job.send(ApiRequest::put(CONFIG).at(config_path(id)).json(config)).await {
             Ok(answer) => {
@@ -194,21 +194,21 @@ impl<'a> Integrations<'a> {
         }
     }
 
-    /// Says which state the integration is to have: `ENABLED` or `DISABLED`.
+    /// Sets the requested state of the integration: `ENABLED` or `DISABLED`.
     pub(crate) async fn intend(&self, id: &str, state: &str) -> Result<(), JobError> {
         let request = ApiRequest::patch(INTEGRATION).at(path(id)).json(&json!({ "intendedState": state }));
         self.job.send(request).await?;
         Ok(())
     }
 
-    /// The integration, if it can be seen.
+    /// Reads the integration, if reads show it.
     pub(crate) async fn look(&self, id: &str) -> Result<Option<Integration>, JobError> {
         let request = ApiRequest::get(INTEGRATION).at(path(id)).about("id", id).expect(&[200, 404, 408, 410]);
         let answer = self.job.send(request).await?;
         Ok(if NOT_THERE.contains(&answer.status) { None } else { Some(answer.json()?) })
     }
 
-    /// The id of the organisation.
+    /// Reads the id of the organisation.
     pub(crate) async fn organization(&self) -> Result<String, JobError> {
         let answer = self.job.send(ApiRequest::get(ORGANIZATION)).await?;
         let told: Map<String, Value> = answer.json()?;
@@ -219,7 +219,7 @@ impl<'a> Integrations<'a> {
     }
 }
 
-/// 409, or a 400 that says so.
+/// Returns true for a conflict: a 409, or a 400 that describes one.
 fn is_stale(error: &ApiError) -> bool {
     let told = |member: &str| error.details.get(member).and_then(Value::as_str).unwrap_or_default().to_lowercase();
     let says_so = |text: String| text.contains("does not match") && text.contains("version");
@@ -245,7 +245,7 @@ fn config_path(id: &str) -> String {
     format!("{}/config/current", path(id))
 }
 
-/// An id of the platform is a UUID; any other is made fit for a path.
+/// Encodes an id as one segment of a path. Ids of the platform are UUIDs, which need no encoding.
 fn encoded(id: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     id.bytes().map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()

@@ -1,5 +1,5 @@
-//! The configuration of an integration: what is read, what is sent in its place, and whether that changes anything.
-//! What this worker does not know is sent back as it was read. Pure.
+//! The configuration of an integration: the existing one, the requested one, and whether they differ. Members that this
+//! worker does not know are sent back unchanged. Pure.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::payload::Payload;
 use crate::definition::is_same;
 
-/// A body that the platform takes has at most this many bytes.
+/// Maximum length of a body that the platform accepts, in bytes.
 pub(crate) const MAX_BYTES: usize = 512_000;
 
 const ACCOUNT: &str = "awsAccountId";
@@ -18,12 +18,12 @@ const REGION: &str = "awsAccountRegion";
 const SUFFIX: &str = "eventSourceSuffix";
 const TOPICS: &str = "eventFilter";
 
-/// A configuration with the six members that a `PUT` needs.
+/// A configuration with the six members that a `PUT` requires.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Config {
     /// The integration's name.
     pub name: String,
-    /// Rises with each change; a `PUT` names the one that it replaces.
+    /// The version, which increases with each change. A `PUT` contains the version that it replaces.
     pub version: i64,
     properties: Map<String, Value>,
     advanced: Value,
@@ -31,7 +31,7 @@ pub(crate) struct Config {
     credentials: Value,
 }
 
-/// The configuration as the API returns it; every member may be missing, or null.
+/// The configuration as the API returns it. Every member may be missing or null.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Told {
@@ -43,7 +43,7 @@ struct Told {
     credentials: Option<Value>,
 }
 
-/// Account, region and suffix of an event source: there is one source for each.
+/// Account, region and suffix, which together identify an event source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     account: String,
@@ -52,7 +52,7 @@ pub(crate) struct Identity {
 }
 
 impl Config {
-    /// The configuration in `told`, of the integration `name`; says what is missing in it.
+    /// Parses the configuration of the integration `name`. The error names the missing member.
     pub(crate) fn read(told: Value, name: &str) -> Result<Self, String> {
         let told = Told::deserialize(told).map_err(|error| error.to_string())?;
         let version = told.version.as_ref().and_then(whole).ok_or("it has no version that is a whole number")?;
@@ -67,7 +67,7 @@ impl Config {
         })
     }
 
-    /// What `payload` asks for in its place.
+    /// Returns the configuration that `payload` requests instead.
     pub(crate) fn wanted(&self, payload: &Payload) -> Self {
         let mut wanted = self.clone();
         wanted.name = payload.name();
@@ -85,7 +85,7 @@ impl Config {
         wanted
     }
 
-    /// Returns true if it already says what `wanted` says, whatever its version. The order of topics says nothing.
+    /// Returns true if it equals `wanted` except for the version. The order of topics does not matter.
     pub(crate) fn is(&self, wanted: &Self) -> bool {
         let others = |config: &Self| {
             let is_other = |name: &str| ![ACCOUNT, REGION, SUFFIX, TOPICS].contains(&name);
@@ -98,7 +98,7 @@ impl Config {
             && is_same(&others(self), &others(wanted))
     }
 
-    /// Which event source it feeds; `None` if it was never configured.
+    /// Returns the event source that it feeds; `None` if it was never configured.
     pub(crate) fn identity(&self) -> Option<Identity> {
         Identity::told(&self.properties)
     }
@@ -114,7 +114,7 @@ impl Config {
 }
 
 impl Identity {
-    /// The one that a job asks for.
+    /// Returns the event source that a job requests.
     pub(crate) fn of(payload: &Payload) -> Self {
         Self {
             account: payload.aws_account_id.clone(),
@@ -123,7 +123,7 @@ impl Identity {
         }
     }
 
-    /// The one that `properties` name; `None` if they name no suffix.
+    /// Returns the event source in `properties`; `None` if they have no suffix.
     pub(crate) fn told(properties: &Map<String, Value>) -> Option<Self> {
         let text = |member: &str| match properties.get(member) {
             Some(Value::String(text)) => text.clone(),
@@ -135,7 +135,7 @@ impl Identity {
         (!is_empty).then_some(identity)
     }
 
-    /// Its parts in which it is not `other`, for people.
+    /// Describes the parts that differ from `other`, for people.
     pub(crate) fn differences(&self, other: &Self) -> String {
         let parts = [
             (ACCOUNT, &self.account, &other.account),
@@ -151,7 +151,7 @@ impl Identity {
 }
 
 impl Payload {
-    /// How long the configuration is at least that this job sends.
+    /// Returns the minimum length of the configuration that this job sends.
     pub(crate) fn least_bytes(&self) -> usize {
         let empty = Config {
             name: String::new(),

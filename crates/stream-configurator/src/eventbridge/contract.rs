@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::field::MOST_NAMES;
 
-/// Beside those of each directive with the sample event.
+/// The codes in addition to those of each directive with the sample event.
 const UNSTATED: [UnstatedRule; 14] = [
     UnstatedRule {
         at: "/payload/rules",
@@ -96,7 +96,7 @@ const CODES: [ErrorCode; 6] = [
     ErrorCode::new("not_active", "The integration did not report the state that is wanted in time. As a cause only."),
 ];
 
-/// See the module.
+/// Returns the terms of the worker; see the module.
 pub(crate) fn terms() -> ContractTerms {
     ContractTerms {
         examples: examples(),
@@ -193,7 +193,7 @@ fn rules() -> Value {
     })
 }
 
-/// Names of which none begins with `$`, and none is a number.
+/// Matches names that neither begin with `$` nor are numbers.
 fn field() -> Value {
     let first = format!("[^.$0-9{BLANKS}]");
     let rest = format!("[^.{BLANKS}]*");

@@ -1,4 +1,4 @@
-//! What this process created a moment ago, which lists may not show yet.
+//! Integrations that this process created recently, and that lists may not show yet.
 
 use std::{
     collections::HashMap,
@@ -8,15 +8,15 @@ use std::{
 
 use tokio::time::Instant;
 
-/// For so long a list is not believed that something is not there which was created.
+/// Time for which a list may not show a created integration.
 const UNLISTED_FOR: Duration = Duration::from_secs(120);
 
-/// The integrations that were created a moment ago, by name. Clones share them.
+/// The recently created integrations by name. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LatelyCreated(Arc<Mutex<HashMap<String, (String, Instant)>>>);
 
 impl LatelyCreated {
-    /// Remembers that `id` was created under `name`.
+    /// Records that `id` was created under `name`.
     pub(crate) fn remember(&self, name: &str, id: &str) {
         let now = Instant::now();
         let mut all = self.lock();
@@ -24,7 +24,7 @@ impl LatelyCreated {
         all.insert(name.to_owned(), (id.to_owned(), now + UNLISTED_FOR));
     }
 
-    /// What was created under `name` a moment ago.
+    /// Returns the id of an integration that was recently created under `name`.
     pub(crate) fn find(&self, name: &str) -> Option<String> {
         let now = Instant::now();
         let all = self.lock();
@@ -32,7 +32,7 @@ impl LatelyCreated {
         Some(id.clone())
     }
 
-    /// It is not there: somebody has deleted it.
+    /// Removes an integration that somebody has deleted.
     pub(crate) fn forget(&self, name: &str) {
         self.lock().remove(name);
     }

@@ -1,8 +1,8 @@
-//! What upstream sends. Shapes are the schema's, made of these types; the rules that no schema can state are in
-//! `rules`, those of AWS in [`render`](super::render).
+//! The payload of a job. The schema is generated from these types; the rules that no schema can state are in `rules`,
+//! and those of AWS in [`render`](super::render).
 //!
-//! A member that the schema refuses, or misses, reads as its default here, so that all else that is wrong with a job
-//! is found with it; no such job is ever worked.
+//! A member that is missing or invalid by the schema is parsed as its default, so that all other violations are found,
+//! too. Such a job is never worked.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -22,10 +22,10 @@ mod tests;
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
 pub struct Payload {
-    /// Names the integration. Default: `genfleet-` and the suffix.
+    /// Name of the integration. Default: `genfleet-` and the suffix.
     #[schemars(length(min = 1, max = 128))]
     pub name: Option<String>,
-    /// The AWS account that events go to: 12 digits.
+    /// The AWS account that receives the events: 12 digits.
     #[schemars(regex(pattern = r"^[0-9]{12}$"), extend("x-rule" = "must be the 12 digits of an AWS account, e.g. 123456789012"))]
     pub aws_account_id: String,
     /// The name of an AWS region, e.g. `us-east-1`.
@@ -33,32 +33,33 @@ pub struct Payload {
         pattern = r"^([a-z]{2}|eusc)(-[a-z]{2,4})?-(north|south|east|west|central|northeast|northwest|southeast|southwest)-[1-9][0-9]?$"
     ), extend("x-rule" = "must be the name of an AWS region, e.g. us-east-1"))]
     pub aws_account_region: String,
-    /// Ends the name of the event source in AWS.
+    /// Last part of the event source's name in AWS.
     #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,64}$"), extend("x-rule" = "must be 1 to 64 characters of A-Z, a-z, 0-9 and . _ -, e.g. crm-events"))]
     pub event_source_suffix: String,
     /// The topics whose events are sent, e.g. `v2.detail.events.conversation.{id}.user.end`.
     #[schemars(length(min = 1, max = 10_000))]
     pub topics: Vec<String>,
-    /// Notes for administrators. Without them, those that are there are kept.
+    /// Notes for administrators. Without them, existing notes are kept.
     pub notes: Option<String>,
-    /// True if the integration is to be active. Default true.
+    /// True to activate the integration, false to deactivate it. Default true.
     pub enabled: Option<bool>,
-    /// What to do if somebody else changes the integration, or has changed it since `version`.
+    /// Action if somebody else changes the integration, or has changed it since `version`.
     #[serde(default)]
     pub on_conflict: OnConflict,
-    /// The version of the configuration as it was last read. With `onConflict` `fail`, no other version is replaced.
+    /// The last known version of the configuration. With `onConflict` `fail`, no other version is replaced.
     #[serde(default, deserialize_with = "whole_number")]
     #[schemars(range(min = 0))]
     pub version: Option<i64>,
-    /// Rules that are written into the report, for AWS. Not sent to Genesys Cloud.
+    /// Rules for AWS, which are written into the report and not sent to Genesys Cloud.
     #[serde(default)]
     #[schemars(length(max = 10_000))]
     pub rules: Vec<Rule>,
-    /// The `eventBody` of an event, to try the rules' transformations and mappings on before anything is sent.
+    /// The `eventBody` of a sample event, to which the rules' transformations and mappings are applied before anything
+    /// is sent.
     pub sample_event: Option<Value>,
 }
 
-/// A rule of an event bus: which events it takes, and what it makes of them.
+/// A rule of an event bus: the events that it selects, and how it transforms them.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
@@ -66,18 +67,18 @@ pub struct Rule {
     /// Names the rule.
     #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,64}$"), extend("x-rule" = "must be 1 to 64 characters of A-Z, a-z, 0-9 and . _ -, e.g. long-calls"))]
     pub name: String,
-    /// The topics whose events it takes. Default: those of the job.
+    /// The topics whose events it selects. Default: those of the job.
     #[schemars(length(min = 1, max = 10_000))]
     pub topics: Option<Vec<String>>,
-    /// What an event has to be. Fields begin at `eventBody`.
+    /// Conditions for events. Fields begin at `eventBody`.
     #[serde(default)]
     #[schemars(length(max = 10_000))]
     pub conditions: Vec<Condition>,
-    /// How fields of an event become others. Fields begin at `eventBody`.
+    /// Transformations of event fields. Fields begin at `eventBody`.
     #[serde(default)]
     #[schemars(length(max = 10_000))]
     pub transformations: Vec<Transformation>,
-    /// Which attributes are copied, and how they are named then. They begin at `eventBody`.
+    /// Attributes to copy, with their new names. They begin at `eventBody`.
     #[serde(default)]
     #[schemars(length(max = 10_000))]
     pub attribute_mappings: Vec<AttributeMapping>,
@@ -89,29 +90,29 @@ impl Payload {
         self.name.clone().unwrap_or_else(|| format!("genfleet-{}", self.event_source_suffix))
     }
 
-    /// Returns true if it is to be active.
+    /// Returns true if the integration has to be active.
     pub(crate) fn enabled(&self) -> bool {
         self.enabled.unwrap_or(true)
     }
 
-    /// The topics in the order given, each once.
+    /// Returns the topics in their order, each once.
     pub(crate) fn topics(&self) -> Vec<&str> {
         unique(&self.topics)
     }
 
-    /// The rules, each with its place.
+    /// Returns the rules, each with its place.
     pub(crate) fn placed_rules(&self) -> impl Iterator<Item = (String, &Rule)> {
         self.rules.iter().enumerate().map(|(index, rule)| (format!("/payload/rules/{index}"), rule))
     }
 }
 
 impl Rule {
-    /// The topics whose events it takes, if its job has these.
+    /// Returns the topics whose events it selects, given those of its job.
     pub(crate) fn topics<'a>(&'a self, of_job: &'a [String]) -> Vec<&'a str> {
         unique(self.topics.as_deref().unwrap_or(of_job))
     }
 
-    /// Its directives; it lies at `place`.
+    /// Returns the directives of the rule at `place`.
     pub(crate) fn directives(&self, place: &str) -> impl Iterator<Item = Directive<'_>> {
         directives(place, &self.transformations, &self.attribute_mappings)
     }
@@ -122,7 +123,7 @@ fn unique(topics: &[String]) -> Vec<&str> {
     topics.iter().map(String::as_str).filter(|topic| seen.insert(*topic)).collect()
 }
 
-/// Any number that the schema takes for a whole one; what is out of range stays so.
+/// Parses any number that the schema accepts as whole. A number out of range stays out of range.
 #[expect(clippy::cast_possible_truncation, reason = "saturates, and the schema has its say about what is beyond")]
 fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     let number = Option::<Number>::deserialize(deserializer)?;

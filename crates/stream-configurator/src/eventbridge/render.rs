@@ -1,5 +1,5 @@
-//! The AWS side: what a rule's conditions and directives are as an event pattern and an input transformer of Amazon
-//! `EventBridge`, and what of them `EventBridge` cannot do. Pure.
+//! The AWS side: converts a rule's conditions and directives to an event pattern and an input transformer of Amazon
+//! `EventBridge`, and finds those that `EventBridge` cannot express. Pure.
 
 use genfleet_core::job::Violation;
 use schemars::JsonSchema;
@@ -20,48 +20,48 @@ mod matcher;
 #[cfg(test)]
 mod tests;
 
-/// Where the fields of an event begin.
+/// The path of an event's fields.
 const ROOT: &str = "$.detail.eventBody";
-/// A pattern has at most this many characters.
+/// Maximum number of characters of a pattern.
 const MAX_PATTERN: usize = 2048;
-/// A transformer has at most this many paths.
+/// Maximum number of paths of a transformer.
 const MAX_PATHS: usize = 100;
-/// A path has at most this many characters.
+/// Maximum number of characters of a path.
 const MAX_PATH: usize = 256;
-/// A template has at most this many characters.
+/// Maximum number of characters of a template.
 const MAX_TEMPLATE: usize = 8192;
-/// As long as the id of any organisation.
+/// An id as long as that of any organisation.
 const SOME_ORGANIZATION: &str = "00000000-0000-0000-0000-000000000000";
 
-/// A rule of an event bus, as `aws events` takes it.
+/// A rule of an event bus, in the format of `aws events`.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AwsRule {
     /// Names the rule.
     pub name: String,
-    /// `--event-pattern` of `aws events put-rule`.
+    /// The value of `--event-pattern` in `aws events put-rule`.
     pub event_pattern: Map<String, Value>,
-    /// `InputTransformer` of a target; null if the rule makes nothing of its events.
+    /// The `InputTransformer` of a target; null if the rule does not transform events.
     pub input_transformer: Option<InputTransformer>,
 }
 
-/// What a target gets instead of the event.
+/// The input that a target gets instead of the event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InputTransformer {
-    /// Where the template's variables come from.
+    /// The paths of the template's variables.
     pub input_paths_map: Map<String, Value>,
-    /// What is made of them.
+    /// The template.
     pub input_template: String,
 }
 
-/// The name of the event source in AWS.
+/// Returns the name of the event source in AWS.
 pub(crate) fn event_source(organization: &str, suffix: &str) -> String {
     format!("aws.partner/genesys.com/cloud/{organization}/{suffix}")
 }
 
 impl AwsRule {
-    /// What `rule`, which keeps every rule, is for events of `source`.
+    /// Creates the AWS rule for `rule`, which passes every check, for events of `source`.
     pub(crate) fn of(rule: &Rule, payload: &Payload, source: &str) -> Self {
         let mut event_pattern = Map::new();
         event_pattern.insert("source".to_owned(), json!([source]));
@@ -93,7 +93,7 @@ impl InputTransformer {
     }
 }
 
-/// Where a directive finds its value, as `EventBridge` names it; `None` if the directive is none.
+/// Returns the path of a directive's value in the notation of `EventBridge`; `None` if the directive is invalid.
 fn path(directive: &Directive<'_>) -> Option<String> {
     let member = |name: &str| if is_number(name) { format!("[{name}]") } else { format!(".{name}") };
     let below = |path: FieldPath<'_>| path.names().map(member).collect::<String>();
@@ -105,7 +105,7 @@ fn path(directive: &Directive<'_>) -> Option<String> {
     }
 }
 
-/// JSON with a variable at each leaf. A name can hold no `<`, which would begin a variable.
+/// Writes JSON with a variable at each leaf. A name cannot contain `<`, which would begin a variable.
 fn write(node: &Node<'_, String>, text: &mut String) {
     match node {
         Node::Leaf(variable) => {
@@ -127,7 +127,7 @@ fn write(node: &Node<'_, String>, text: &mut String) {
     }
 }
 
-/// What of `rule`, which lies at `place`, cannot be a rule in AWS.
+/// Finds the parts of `rule`, at `place`, that AWS cannot express.
 pub(crate) fn violations(place: &str, rule: &Rule, payload: &Payload) -> Vec<Violation> {
     let (_, mut found) = matcher::event_body(place, &rule.conditions);
     found.extend(rule.transformations.iter().enumerate().filter_map(|(index, one)| {
@@ -139,7 +139,7 @@ pub(crate) fn violations(place: &str, rule: &Rule, payload: &Payload) -> Vec<Vio
     found
 }
 
-/// What a transformation asks for that AWS cannot do.
+/// Returns the part of a transformation that AWS cannot do.
 fn impossible(one: &Transformation) -> Option<(&'static str, &'static str)> {
     if one.kind == TransformationType::Transform {
         let message = "EventBridge cannot write a time in another format: use type direct, and let the target do it";
@@ -151,7 +151,7 @@ fn impossible(one: &Transformation) -> Option<(&'static str, &'static str)> {
         .then_some(("path", "EventBridge finds only names of A-Z, a-z, 0-9, _ and - in an entry, and no numbers"))
 }
 
-/// A source that AWS cannot find.
+/// Returns the violation of a source that AWS cannot find.
 fn unfindable(directive: &Directive<'_>) -> Option<Violation> {
     let at_source = |message| Violation::new(format!("{}/{}", directive.pointer, directive.source_member), message);
     if FieldPath::parse(directive.source).is_some_and(|path| !path.names().all(is_plain)) {

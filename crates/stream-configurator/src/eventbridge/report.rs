@@ -1,4 +1,4 @@
-//! What a successful job tells.
+//! The report of a successful job.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use crate::projection::Projection;
 const PENDING: &str = "the event source stays pending in AWS until an event bus is made for it (aws events \
     create-event-bus), and AWS deletes it after two weeks without one";
 
-/// The report of an integration that is as it should be.
+/// The report of a configured integration.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EventbridgeReport {
@@ -24,31 +24,30 @@ pub struct EventbridgeReport {
     pub name: String,
     /// True if this job created it.
     pub created: bool,
-    /// It was as it should be already: nothing was written.
+    /// True if the integration was already as requested, so that nothing was changed.
     pub unchanged: bool,
     /// The version of its configuration.
     pub config_version: i64,
-    /// How often somebody else had changed the configuration before it was stored.
+    /// Number of changes by others before the configuration was stored.
     pub conflicts_resolved: u32,
     /// The code of its state: `ACTIVE`, or `INACTIVE` if `enabled` is false.
     pub reported_state: String,
     /// The id of the organisation.
     pub organization_id: String,
-    /// The name of the partner event source in AWS, and of the event bus that is made for it.
+    /// The name of the partner event source in AWS, and of its event bus.
     pub event_source: String,
     /// The topics whose events are sent.
     pub topics: Vec<String>,
-    /// SHA-256 over the canonical JSON of the configuration's properties, those included that this job left as they
-    /// were.
+    /// SHA-256 over the canonical JSON of the configuration's properties, including those that this job did not change.
     pub properties_sha256: String,
-    /// What is to be set up in AWS.
+    /// Objects to create in AWS.
     pub aws: Aws,
     /// Share of transformations and mappings that resolved with the sample event; null without one.
     pub validation_success_rate: Option<f64>,
-    /// What they make of the sample event, or its SHA-256: of one rule as it is, else under the names of the rules;
+    /// Result for the sample event, or its SHA-256: of one rule as it is, else under the names of the rules;
     /// null without a sample event.
     pub projection: Option<Value>,
-    /// What somebody should know.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
 }
 
@@ -60,7 +59,7 @@ pub struct Aws {
 }
 
 impl EventbridgeReport {
-    /// The report of what was `reached` for `payload`.
+    /// Creates the report of the integration in `reached` for `payload`.
     pub(crate) fn new(payload: &Payload, reached: Reached) -> Self {
         let event_source = event_source(&reached.organization, &payload.event_source_suffix);
         let (projection, rate) = projection(payload).map(|made| (made.event, made.success_rate)).unzip();

@@ -3,42 +3,42 @@
 use super::{AttributeMapping, Format, Payload, Transformation, TransformationType};
 use crate::field::FieldPath;
 
-/// One transformation or mapping.
+/// A transformation or mapping.
 #[derive(Clone, Debug)]
 pub(crate) struct Directive<'a> {
-    /// Its own JSON pointer.
+    /// The JSON pointer of the directive.
     pub pointer: String,
-    /// The member that says what it takes.
+    /// The member with the source.
     pub source_member: &'static str,
-    /// The member that says where it puts something.
+    /// The member with the target.
     pub target_member: &'static str,
-    /// As it was written.
+    /// The source as written.
     pub source: &'a str,
-    /// As it was written.
+    /// The target as written.
     pub target: &'a str,
-    /// `None` if the directive does not say; that is a violation reported elsewhere.
+    /// The operation; `None` if it is missing, which is reported elsewhere.
     pub makes: Option<Makes<'a>>,
 }
 
-/// What is made of a field.
+/// The operation on a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Makes<'a> {
-    /// The same.
+    /// Copies the value.
     Copy,
-    /// What is at this path in each entry of a list.
+    /// Takes the value at this path from each entry of a list.
     Entries(FieldPath<'a>),
-    /// An ISO 8601 time.
+    /// Writes an ISO 8601 time.
     Iso8601,
 }
 
 impl Payload {
-    /// All directives, transformations first.
+    /// Returns all directives, transformations first.
     pub(crate) fn directives(&self) -> impl Iterator<Item = Directive<'_>> {
         directives("/payload", &self.transformations, &self.attribute_mappings)
     }
 }
 
-/// The directives of the object at `place`, a JSON pointer: transformations first.
+/// Returns the directives of the object at `place`, a JSON pointer, transformations first.
 pub(crate) fn directives<'a>(
     place: &str,
     transformations: &'a [Transformation],

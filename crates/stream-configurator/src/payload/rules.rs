@@ -1,4 +1,4 @@
-//! The rules of a payload that no schema can state, each with the place it is broken at. Pure.
+//! The rules of a payload that no schema can state, each with the place of its violation. Pure.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use crate::{
 const UNREADABLE: &str = "must be names separated by single dots, without blanks";
 
 impl Payload {
-    /// Everything that breaks a rule.
+    /// Returns all violations.
     pub(crate) fn violations(&self) -> Vec<Violation> {
         let mut found: Vec<Violation> = Vec::new();
         found.extend(self.unusable_id());
@@ -35,7 +35,7 @@ impl Payload {
         found
     }
 
-    /// Every field that is not named as fields are.
+    /// Finds invalid field paths.
     fn unreadable_paths(&self) -> impl Iterator<Item = Violation> {
         let conditions = self.filters.iter().enumerate().flat_map(|(filter, one)| {
             unreadable_conditions(format!("/payload/filters/{filter}/conditions"), &one.conditions)
@@ -50,20 +50,20 @@ impl Payload {
     }
 }
 
-/// Every field of the conditions at `place` that is not named as fields are.
+/// Finds invalid field paths in the conditions at `place`.
 fn unreadable_conditions(place: String, conditions: &[Condition]) -> impl Iterator<Item = Violation> {
     let unreadable = conditions.iter().enumerate().filter(|(_, one)| FieldPath::parse(&one.field).is_none());
     unreadable.map(move |(index, _)| Violation::new(format!("{place}/{index}/field"), UNREADABLE))
 }
 
-/// Source and target of a directive, if they are not named as fields are.
+/// Finds an invalid source or target of a directive.
 pub(crate) fn unreadable_directive(one: &Directive<'_>) -> Vec<Violation> {
     let members = [(one.source_member, one.source), (one.target_member, one.target)];
     let unreadable = members.into_iter().filter(|(_, field)| FieldPath::parse(field).is_none());
     unreadable.map(|(member, _)| Violation::new(format!("{}/{member}", one.pointer), UNREADABLE)).collect()
 }
 
-/// Every path into the entries of a list that is not written as such paths are.
+/// Finds invalid paths into the entries of lists.
 pub(crate) fn unreadable_entries(place: &str, transformations: &[Transformation]) -> impl Iterator<Item = Violation> {
     let is_unreadable =
         |one: &Transformation| one.path.as_deref().is_some_and(|path| FieldPath::inside_entries(path).is_none());
@@ -74,7 +74,7 @@ pub(crate) fn unreadable_entries(place: &str, transformations: &[Transformation]
     })
 }
 
-/// What transformations need and do not have.
+/// Finds members that transformations need but do not have.
 fn missing_members(place: &str, transformations: &[Transformation]) -> impl Iterator<Item = Violation> {
     transformations.iter().enumerate().filter_map(move |(index, one)| {
         let (member, message) = one.missing_member()?;
@@ -83,7 +83,7 @@ fn missing_members(place: &str, transformations: &[Transformation]) -> impl Iter
 }
 
 impl Configuration {
-    /// An ARN is `arn:partition:service:region:account:resource`.
+    /// Finds a role of another account. An ARN is `arn:partition:service:region:account:resource`.
     fn foreign_role(&self) -> Option<Violation> {
         let account = self.role_arn.split(':').nth(4)?;
         let is_account = |text: &str| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -130,7 +130,8 @@ impl Transformation {
     }
 }
 
-/// Targets that are where an earlier one is, inside one, or around one; and those too deep to be written.
+/// Finds targets that conflict with an earlier one, because one is equal to or inside the other, and targets that are
+/// too deep.
 pub(crate) fn clashes<'a>(directives: &[Directive<'a>]) -> Vec<Violation> {
     let mut taken = HashMap::new();
     let mut around = HashMap::new();

@@ -50,7 +50,7 @@ fn payload() -> Value {
     })
 }
 
-/// Where a payload breaks a rule.
+/// Returns the pointers of a payload's violations.
 fn pointers(rules: &JobRules, payload: &Value) -> Vec<String> {
     let body = json!({ "payload": payload }).to_string();
     match validate_job::<StreamConfigurator>(rules, &StreamConfiguratorOptions {}, body.as_bytes(), None, None) {

@@ -1,4 +1,4 @@
-//! How long parts of a sample event are as JSON, each measured once.
+//! Measures the lengths of parts of a sample event as JSON, each once.
 
 use std::{collections::HashMap, io, ptr};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::projected::Projected;
 use crate::field::FieldPath;
 
-/// The lengths that are known: of parts by where they lie, of what is taken out of lists by list and path.
+/// The known lengths: of parts by their addresses, and of values from lists by list and path.
 #[derive(Default)]
 pub(super) struct Lengths<'a> {
     parts: HashMap<*const Value, usize>,
@@ -35,7 +35,7 @@ impl<'a> Lengths<'a> {
         length
     }
 
-    /// Goes as deep as the sample does, which is no deeper than a job may be.
+    /// Measures a part. The recursion is as deep as the sample, which the limit for jobs bounds.
     fn of(&mut self, value: &'a Value) -> usize {
         if let Value::Null | Value::Bool(_) | Value::Number(_) = value {
             return written(value);
@@ -70,7 +70,7 @@ fn written(value: &Value) -> usize {
         }
     }
     let mut counter = Counter(0);
-    // A counter takes everything.
+    // Writing to a counter cannot fail.
     let _ = serde_json::to_writer(&mut counter, value);
     counter.0
 }

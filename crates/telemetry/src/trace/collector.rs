@@ -209,7 +209,7 @@ impl Losses {
     }
 }
 
-/// Without address and headers, which may hold secrets.
+/// Omits the address and the headers, which may contain secrets.
 impl fmt::Debug for Collector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Collector({})", self.origin())

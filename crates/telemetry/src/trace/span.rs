@@ -89,7 +89,7 @@ impl Span {
         self.context.as_ref()
     }
 
-    /// Tells if the span is exported; if not, its attributes need not be computed.
+    /// Returns true if the span is exported; if not, its attributes need not be computed.
     pub fn is_recorded(&self) -> bool {
         self.recorded.is_some()
     }

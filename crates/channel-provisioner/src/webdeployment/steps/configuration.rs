@@ -1,4 +1,5 @@
-//! A configuration: one that is there, a changed draft, or a new one. Before that, what has to be so for a deployment.
+//! The configuration: an existing one, a changed draft, or a new one. The conditions for a deployment are checked
+//! first.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::webdeployment::{
 };
 
 impl Steps<'_> {
-    /// Flow, names, limits, then a configuration.
+    /// Checks flow, names and limits, and then provides the configuration.
     pub(super) async fn provide_configuration(&mut self) -> Result<Step, JobError> {
         self.check_flow().await?;
         let listed = loop {
@@ -42,7 +43,7 @@ impl Steps<'_> {
         self.nothing_was_made();
         let target = survey::target(self.plan, &listed.deployments.entities)?;
         if target.is_some() && target != self.state.target {
-            // A step of its own: from then on no other job works on that deployment in this process.
+            // This is a separate step, after which no other job works on that deployment in this process.
             self.check_target(target.as_deref()).await?;
             self.state.target = target;
             return Ok(Step::Again(Duration::ZERO));
@@ -95,7 +96,7 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// A version of a configuration that is there.
+    /// Finds a version of an existing configuration.
     async fn choose_version(&mut self, id: &str, wanted: Option<&str>) -> Result<Step, JobError> {
         let version = survey::chosen_version(id, wanted, &self.api.published_versions(id).await?)?;
         self.state.configuration =
@@ -103,7 +104,7 @@ impl Steps<'_> {
         Ok(Step::Again(Duration::ZERO))
     }
 
-    /// A changed draft. A change that is sent twice changes no more than one that is sent once.
+    /// Changes a draft. Sending the change twice has no further effect.
     async fn change_draft(&mut self, id: &str, document: &Document) -> Result<Step, JobError> {
         let mut refused = None;
         for _ in 0..STALE_ROUNDS {
@@ -112,7 +113,7 @@ impl Steps<'_> {
                     format!("there is no configuration {id}: correct configuration.id, or leave it out to make one");
                 return Err(JobError { status: Some(404), ..JobError::permanent("configuration_not_found", message) });
             };
-            // Versions that it publishes from then on are this job's, if they have its marker.
+            // Versions that are published after this belong to this job if they have its marker.
             match self.api.put_draft(id, &self.plan.changed_draft(document, draft)).await? {
                 Changed::Done => {
                     let changed_at_ms = self.job.now().as_millisecond();
@@ -126,7 +127,7 @@ impl Steps<'_> {
         Err(given_up(refused, "the draft of the configuration"))
     }
 
-    /// A new configuration.
+    /// Creates a configuration.
     async fn make_configuration(&mut self, document: &Document) -> Result<Step, JobError> {
         self.is_about_to_make();
         let error = match self.api.create_configuration(&self.plan.new_configuration(document)).await {
@@ -154,7 +155,7 @@ impl Steps<'_> {
         }
     }
 
-    /// A configuration with the job's marker: an earlier life, or a lost answer, left it.
+    /// Returns a configuration with the job's marker, which an earlier attempt or a request with a lost answer created.
     fn adopt_configuration(&mut self, own: &Object) -> Step {
         self.found(api::CONFIGURATIONS, "configurationId", own);
         self.has_configuration(own, self.was_interrupted);

@@ -1,4 +1,4 @@
-//! The deployment: made, found, or changed.
+//! The deployment, which is created, found or changed.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::webdeployment::{
 };
 
 impl Steps<'_> {
-    /// The deployment: made, or changed if there is one to change.
+    /// Creates the deployment, or changes the existing one.
     pub(super) async fn deploy(&mut self, id: &str, version: &str) -> Result<Step, JobError> {
         if let Some(target) = self.state.target.clone() {
             return self.change_deployment(&target, id, version).await;
@@ -64,7 +64,7 @@ impl Steps<'_> {
         }
     }
 
-    /// The deployment of an order whose answer was lost.
+    /// Finds the deployment of a request whose answer was lost.
     async fn find_deployment(&mut self, error: JobError) -> Result<Step, JobError> {
         let until = Instant::now() + READ_LAG;
         loop {
@@ -84,7 +84,7 @@ impl Steps<'_> {
         other.map_or(Ok(()), |other| Err(survey::name_taken(self.plan, other)))
     }
 
-    /// Of jobs of one name in several processes, the one whose configuration is the oldest goes on.
+    /// Checks for other jobs with the same name in other processes. The job with the oldest configuration continues.
     async fn check_rivals(&self) -> Result<(), JobError> {
         let Some(own) = self.state.configuration.as_ref().filter(|one| one.made) else { return Ok(()) };
         let listing = self.api.configurations().await?;
@@ -115,7 +115,7 @@ impl Steps<'_> {
         (self.state.unanswered, self.state.wait) = (false, None);
     }
 
-    /// A deployment that is there, as this job wants it: read, changed, and sent whole.
+    /// Reads an existing deployment, applies the plan, and sends it as a whole.
     async fn change_deployment(&mut self, target: &str, id: &str, version: &str) -> Result<Step, JobError> {
         let configuration = self.state.configuration.clone().unwrap_or_default();
         let (mut rounds, mut refused) = (0, None);

@@ -1,4 +1,4 @@
-//! The proof that a deployment is what it is to be, and that browsers are given it.
+//! Verifies that a deployment is as requested, and that browsers get it.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::webdeployment::{
 };
 
 impl Steps<'_> {
-    /// Waits until the deployment is what it is to be, and browsers are given it.
+    /// Waits until the deployment is as requested, and browsers get it.
     pub(super) async fn prove(&mut self, deployment: DeploymentState) -> Result<Step, JobError> {
         let (settle, activate) = (self.job.settle_timeout(), self.job.activate_timeout());
         let id = &deployment.id;
@@ -84,7 +84,7 @@ impl Steps<'_> {
         )))
     }
 
-    /// What an adopted deployment refers to, if only a read of it tells.
+    /// Reads the configuration of an adopted deployment, if the list did not show it.
     fn read_configuration(&mut self, read: &Object) {
         let known = self.state.configuration.as_ref().is_some_and(|one| one.version.is_some() && !one.id.is_empty());
         if let Some(shown) = read.get("configuration").and_then(|one| one.as_object()).filter(|_| !known) {
@@ -95,7 +95,7 @@ impl Steps<'_> {
         }
     }
 
-    /// Returns true if browsers are given this version; `None` if that is not asked.
+    /// Checks whether browsers get this version; `None` if the job does not request this check.
     async fn edge_shows(&mut self, id: &str, version: &str) -> Result<Option<bool>, JobError> {
         if !self.plan.verify_edge || self.plan.status == WantedStatus::Inactive {
             return Ok(None);
@@ -108,14 +108,14 @@ impl Steps<'_> {
         Ok(Some(self.edge.version(self.job, id).await?.as_deref() == Some(version)))
     }
 
-    /// A deployment or draft that is not there yet: another wait of the same length comes with the next attempt.
+    /// Creates the error for a deployment or draft that reads do not show yet. The next attempt waits as long again.
     pub(super) fn not_active(&mut self, what: &str, timeout: Duration) -> JobError {
         self.state.wait = None;
         let message = format!("{what} after {} s: the job looks again with its next attempt", timeout.as_secs());
         JobError::new(ErrorClass::Transient, "not_active", message)
     }
 
-    /// What follows a look in vain.
+    /// Decides when to check again.
     pub(super) async fn look_again(&mut self, of: WaitedFor, timeout: Duration) -> Result<Look, JobError> {
         match self.state.looked(of, self.job.now(), timeout) {
             Some(NextLook::Here(wait)) => self.pause(wait).await.map(|()| Look::Now),

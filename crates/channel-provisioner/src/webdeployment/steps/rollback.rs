@@ -1,4 +1,4 @@
-//! The end of a job that fails: whether the configuration that it made goes or stays.
+//! The end of a job that fails: keeps or deletes the configuration that it created.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{READ_LAG, Step, Steps, TRY_EVERY};
 use crate::webdeployment::{CODES, api::Deleted, state::since};
 
 impl Steps<'_> {
-    /// Removes the configuration again, and fails the job.
+    /// Deletes the configuration, and fails the job.
     pub(super) async fn undo(&self, failure: Failure) -> JobError {
         let failed = failure.into_error(&CODES);
         let Some(configuration) = &self.state.configuration else { return failed };
@@ -39,7 +39,8 @@ impl Steps<'_> {
         }
     }
 
-    /// What follows from an error: the job goes on later, fails, or takes its configuration along in a step of its own.
+    /// Decides the consequence of an error: the job continues later, fails, or deletes its configuration in a separate
+    /// step.
     pub(super) fn failed(&mut self, error: JobError) -> Result<Step, JobError> {
         let ends = match error.class {
             ErrorClass::Permanent => true,
@@ -59,7 +60,7 @@ impl Steps<'_> {
     }
 }
 
-/// `error` with what became of the configuration.
+/// Adds the fate of the configuration to `error`.
 fn with_outcome(mut error: JobError, id: &str, rolled_back: bool, what: &str) -> JobError {
     error.message = format!("{}; configuration {id} {what}", error.message);
     error.details.insert("configurationId".to_owned(), id.into());

@@ -1,4 +1,4 @@
-//! A published version of the draft that the job made or changed.
+//! Publishes a version of the draft that the job created or changed.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::webdeployment::{
 };
 
 impl Steps<'_> {
-    /// A published version of the draft that this job made or changed.
+    /// Publishes the draft that this job created or changed.
     pub(super) async fn publish(&mut self, configuration: ConfigurationState) -> Result<Step, JobError> {
         let id = configuration.id.clone();
         while self.was_interrupted {
@@ -68,7 +68,7 @@ impl Steps<'_> {
         }
     }
 
-    /// The version of a publication whose answer was lost.
+    /// Finds the version of a request whose answer was lost.
     async fn find_version(&mut self, configuration: ConfigurationState, error: JobError) -> Result<Step, JobError> {
         let until = Instant::now() + READ_LAG;
         loop {
@@ -82,7 +82,7 @@ impl Steps<'_> {
         }
     }
 
-    /// The newest version that this job published.
+    /// Returns the newest version that this job published.
     async fn own_version(&self, configuration: &ConfigurationState) -> Result<Option<String>, JobError> {
         let mut versions = self.api.published_versions(&configuration.id).await?;
         versions.retain(|version| configuration.made || self.plan.is_own(version));

@@ -85,7 +85,7 @@ impl Host {
         self.rests_until.is_some_and(|until| until > now)
     }
 
-    /// Tells if a seat is likely to be free soon.
+    /// Returns true if a seat is likely to be free soon.
     pub(super) fn is_worth_waiting_for(&self) -> bool {
         self.is_prompt && !self.is_failing()
     }

@@ -74,7 +74,7 @@ struct Common {
     #[arg(long, short)]
     yes: bool,
 
-    /// How long to wait for a broker that is unavailable
+    /// Maximum wait for a broker that is unavailable
     #[arg(long, default_value = "60s", value_parser = positive_duration, value_name = "DURATION")]
     timeout: Duration,
 

@@ -101,7 +101,7 @@ impl Filter {
         !self.bars(letter) && self.names(letter, now)
     }
 
-    /// As [`Self::matches`], including those that must not be redriven.
+    /// Matches like [`Self::matches`], but includes those that must not be redriven.
     pub(crate) fn names(&self, letter: &DeadLetter, now: Timestamp) -> bool {
         !self.spares(letter)
             && self.of_kind(letter)

@@ -54,9 +54,9 @@ pub(super) struct Tally {
 pub(super) struct Left {
     /// They do not match the filter.
     pub others: u64,
-    /// Their reason is left out unless it is named.
+    /// Dead letters that were skipped because of their reason.
     pub spared: u64,
-    /// Their kind is unknown.
+    /// Dead letters of an unknown kind.
     pub without_kind: u64,
     /// They never were jobs of their queue's kind.
     pub foreign: u64,

@@ -28,7 +28,7 @@ pub(super) enum LoadEvent {
     Sent(u32, Instant),
     /// The queue has confirmed these jobs.
     Confirmed(Range<u32>),
-    /// All jobs were passed to the queue; their number.
+    /// All jobs were passed to the queue, with their number.
     AllSent(u32),
     /// An event of a job has arrived.
     Ended(Ended, Instant),

@@ -30,11 +30,11 @@ pub(super) struct Account(BTreeMap<String, Span>);
 #[derive(Debug)]
 struct Span {
     why: String,
-    /// When it started; `None` if it has ended.
+    /// Start of the hold; `None` if it has ended.
     since: Option<Instant>,
     /// Total time of earlier occurrences.
     before: Duration,
-    /// When it was last reported; `None` if it has ended.
+    /// Time of the last report; `None` if it has ended.
     reported: Option<Instant>,
     was_reported: bool,
 }

@@ -32,7 +32,7 @@ pub(super) struct Fault {
 /// A pause, after which the request is sent again, as the client does it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Throttle {
-    /// To the first so many requests.
+    /// Applies to this number of first requests.
     pub first: usize,
     pub wait: Duration,
 }
@@ -62,7 +62,7 @@ pub(super) struct Books {
 pub(super) struct FakeCdn {
     latency: Duration,
     capacity: Capacity,
-    /// So many requests may be in flight, as the client's budget and slow start bound them.
+    /// The permits for requests in flight, as limited by the client's budget and slow start.
     slots: Arc<Semaphore>,
     books: Arc<Mutex<Books>>,
 }

@@ -1,4 +1,4 @@
-//! The client of clamd, the daemon of `ClamAV`: one command a connection, over a Unix socket or TCP. Knows no jobs.
+//! The client of clamd, the daemon of `ClamAV`: one command per connection, over a Unix socket or TCP.
 
 use std::{io, path::PathBuf, str::FromStr, time::Duration};
 
@@ -15,9 +15,9 @@ use super::verdict::{EngineError, Verdict, read_verdict};
 const CONNECT: Duration = Duration::from_secs(5);
 /// The time-out of a write, and of the answer after the last byte.
 const SCAN: Duration = Duration::from_secs(60);
-/// The time for which an answer is waited for after a write failed.
+/// Time to wait for an answer after a write failed.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// A longer answer is none.
+/// Maximum length of an answer.
 const MOST_ANSWER_BYTES: usize = 4096;
 
 /// The address of clamd.
@@ -107,12 +107,12 @@ pub(crate) async fn begin(address: &ScannerAddress) -> Result<Instream, EngineEr
 impl Instream {
     /// Sends the next bytes. Returns the verdict if the engine gave one before the end.
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<Option<Verdict>, EngineError> {
-        // A length of 0 is the end.
+        // A length of 0 ends the file.
         let Some(length) = u32::try_from(bytes.len()).ok().filter(|length| *length > 0) else { return Ok(None) };
         self.send(&[&length.to_be_bytes(), bytes]).await
     }
 
-    /// Says that this was all, and waits for the verdict.
+    /// Ends the file and waits for the verdict.
     pub(crate) async fn finish(mut self) -> Result<Verdict, EngineError> {
         if let Some(verdict) = self.send(&[&0_u32.to_be_bytes()]).await? {
             return Ok(verdict);
@@ -123,7 +123,8 @@ impl Instream {
         }
     }
 
-    /// Sends `parts`, and listens meanwhile: the engine answers early when it takes no more, and may close at once.
+    /// Sends `parts` and reads at the same time, because the engine answers early when it accepts no more, and may
+    /// close at once.
     async fn send(&mut self, parts: &[&[u8]]) -> Result<Option<Verdict>, EngineError> {
         let Self { reader, writer, answer } = self;
         let sending = async {
@@ -178,7 +179,7 @@ async fn connect(address: &ScannerAddress) -> Result<BoxStream, EngineError> {
     }
 }
 
-/// Reads until an answer is complete or the connection ends. Cancel-safe: what was read is in `answer`.
+/// Reads until an answer is complete or the connection ends. Cancel-safe: the bytes are kept in `answer`.
 async fn read_answer(reader: &mut (impl AsyncRead + Unpin), answer: &mut Vec<u8>) -> io::Result<()> {
     loop {
         if answer.last().is_some_and(|last| matches!(last, 0 | b'\n')) || answer.len() > MOST_ANSWER_BYTES {

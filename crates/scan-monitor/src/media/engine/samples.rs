@@ -1,7 +1,7 @@
-//! The two files with which an engine has to prove itself. They are made here, so that this program holds no file that
-//! a virus scanner would report.
+//! The two files for testing an engine. They are created at run time, so that this program contains no file that a
+//! virus scanner would report.
 
-/// The number of archives inside each other: more than the limits of any usual engine allow.
+/// The number of nested archives, which exceeds the limits of all usual engines.
 const DEPTH: usize = 25;
 
 /// The test string that every engine reports (EICAR).
@@ -9,12 +9,12 @@ pub(crate) fn eicar() -> Vec<u8> {
     [r"X5O!P%@AP[4\PZX54(P^)7CC)7}$", "EICAR-STANDARD-ANTIVIRUS", "-TEST-FILE!$H+H*"].concat().into_bytes()
 }
 
-/// A zip file in a zip file, 25 times, of about 2.5 kB. An engine that tells its limits does not call it clean.
+/// Creates 25 nested zip files of about 2.5 kB. An engine that reports its limits does not call it clean.
 pub(crate) fn nested_archive() -> Vec<u8> {
     (0..DEPTH).fold(b"x".to_vec(), |inner, _| stored_zip(&inner))
 }
 
-/// A zip file with one entry, which is not compressed.
+/// Creates a zip file with one uncompressed entry.
 fn stored_zip(content: &[u8]) -> Vec<u8> {
     const NAME: &[u8] = b"a";
     let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
@@ -24,7 +24,7 @@ fn stored_zip(content: &[u8]) -> Vec<u8> {
     let common = [head, sizes, [1_u16, 0].map(u16::to_le_bytes).concat()].concat();
 
     let local = [b"PK\x03\x04".as_slice(), &common, NAME, content].concat();
-    // Comment, disk, attributes, and the place of the entry, all 0.
+    // Comment, disk, attributes, and the position of the entry, all 0.
     let central = [b"PK\x01\x02\x0a\x00".as_slice(), &common, &[0; 14], NAME].concat();
     let mut end = b"PK\x05\x06\0\0\0\0\x01\0\x01\0".to_vec();
     for part in [&central, &local] {
@@ -34,7 +34,7 @@ fn stored_zip(content: &[u8]) -> Vec<u8> {
     [local, central, end].concat()
 }
 
-/// The checksum of zip files.
+/// Computes the checksum of zip files (CRC-32).
 fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32, _| if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 };
     !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))

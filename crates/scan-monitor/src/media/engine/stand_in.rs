@@ -6,7 +6,7 @@ use super::{samples::eicar, verdict::Verdict};
 #[derive(Debug)]
 pub(crate) struct StandInScan {
     sample: Vec<u8>,
-    /// The last bytes before those to come, one less than the sample has.
+    /// The last bytes that were received, one less than the sample has.
     tail: Vec<u8>,
     found: bool,
 }
@@ -17,7 +17,7 @@ impl StandInScan {
         Self { sample: eicar(), tail: Vec::new(), found: false }
     }
 
-    /// Looks at the next bytes.
+    /// Scans the next bytes.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);
         self.found |= self.tail.windows(self.sample.len()).any(|window| window == self.sample);
@@ -25,7 +25,7 @@ impl StandInScan {
         self.tail.drain(..surplus);
     }
 
-    /// Tells what was found.
+    /// Returns the verdict.
     pub(crate) fn finish(self) -> Verdict {
         if self.found { Verdict::Malware("Eicar-Test-Signature".to_owned()) } else { Verdict::Clean }
     }

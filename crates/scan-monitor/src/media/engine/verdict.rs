@@ -1,17 +1,17 @@
-//! What an engine says of a file. Pure.
+//! The verdict of an engine on a file. Pure.
 
 /// The verdict of an engine on a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Nothing was found, and the engine looked at all of it.
+    /// Nothing was found, and the engine scanned the whole file.
     Clean,
-    /// This was found.
+    /// Malware with this name was found.
     Malware(String),
-    /// The engine gave up at one of its limits; with the engine's word.
+    /// The engine gave up at one of its limits, with the engine's name for it.
     Unscannable(String),
-    /// It is encrypted; with the engine's word.
+    /// The file is encrypted, with the engine's name for it.
     Encrypted(String),
-    /// It is longer than the engine takes.
+    /// The file is longer than the engine accepts.
     TooLarge,
 }
 
@@ -21,15 +21,15 @@ pub(crate) enum EngineError {
     /// The engine cannot be reached.
     #[error("{0}")]
     Gone(String),
-    /// The engine was reached and gave no verdict.
+    /// The engine was reached but returned no verdict.
     #[error("{0}")]
     Failed(String),
 }
 
-/// A longer name of a threat is cut.
+/// Maximum length of a threat's name. Longer names are cut.
 const MOST_NAME_CHARS: usize = 200;
 
-/// Reads the answer of clamd to `INSTREAM`. An answer without its final NUL was cut off.
+/// Parses the answer of clamd to `INSTREAM`. An answer without its final NUL is incomplete.
 pub(super) fn read_verdict(answer: &[u8]) -> Result<Verdict, EngineError> {
     let Some((0, text)) = answer.split_last() else {
         let text = String::from_utf8_lossy(answer);

@@ -1,4 +1,4 @@
-//! What clamd says of itself: `ClamAV 1.4.3/27500/Mon Nov 10 09:30:01 2026`. Pure.
+//! The version of clamd: `ClamAV 1.4.3/27500/Mon Nov 10 09:30:01 2026`. Pure.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use jiff::{Timestamp, civil::DateTime, fmt::strtime, tz::TimeZone};
 /// The version of an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EngineVersion {
-    /// All that it says.
+    /// The whole version text.
     pub text: String,
-    /// When its database was made; `None` if it has no official one.
+    /// Time at which its database was built; `None` if it has no official one.
     pub database_made: Option<Timestamp>,
 }
 
 impl EngineVersion {
-    /// Reads the answer to `VERSION`. The time has no zone; UTC is close enough to tell days.
+    /// Parses the answer to `VERSION`. The time has no zone; UTC is accurate enough for an age in days.
     pub(crate) fn read(answer: &str) -> Self {
         let text: String = answer.trim().chars().filter(|each| !each.is_control()).take(200).collect();
         let date = text.splitn(3, '/').nth(2);
@@ -27,12 +27,12 @@ impl EngineVersion {
         Self { text, database_made: made }
     }
 
-    /// How old the database is.
+    /// Returns the age of the database.
     pub(crate) fn database_age(&self, now: Timestamp) -> Option<Duration> {
         Some(Duration::try_from(now.duration_since(self.database_made?)).unwrap_or_default())
     }
 
-    /// Describes what is wrong with the database, if something is.
+    /// Describes the problem of the database, if there is one.
     pub(crate) fn database_trouble(&self, now: Timestamp, max_age: Duration) -> Option<String> {
         match self.database_age(now) {
             None => Some(format!(

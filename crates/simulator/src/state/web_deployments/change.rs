@@ -23,7 +23,7 @@ struct WebDeploymentsChange {
 }
 
 impl WebDeployments {
-    /// What `/_sim/state` and `Simulator::state` show.
+    /// Returns the content for `/_sim/state` and `Simulator::state`.
     pub(crate) fn shown(&self) -> Value {
         let now = Instant::now();
         let configuration = |one: &super::Configuration| {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Cursor, DEPLOYMENTS, WebDeployments, not_found, page, written_now};
 use crate::errors::ApiError;
 
-/// What a list shows of a deployment: less than a read of it.
+/// The members of a deployment in a list, which are fewer than in a read.
 const LISTED: [&str; 8] =
     ["id", "name", "description", "allowAllDomains", "configuration", "flow", "dateCreated", "selfUri"];
 const READ_ONLY: [&str; 6] = ["id", "snippet", "dateCreated", "dateModified", "lastModifiedUser", "selfUri"];
@@ -32,7 +32,7 @@ impl Deployment {
 }
 
 impl WebDeployments {
-    /// One page of the deployments that can be seen now.
+    /// Returns one page of the deployments that reads show now.
     pub(crate) fn deployments(&self, cursor: &Cursor, now: Instant) -> Result<Value, ApiError> {
         let seen = self.deployments.iter().filter(|one| self.is_seen(one.created, now));
         let listed = |one: &Deployment| {
@@ -91,7 +91,7 @@ impl WebDeployments {
         Ok(json!({"configurationVersion": version, "deployment": self.shown_deployment(one, now)}))
     }
 
-    /// What browsers get: of an active deployment, the version that it serves.
+    /// Returns the configuration that browsers get: the version that an active deployment serves.
     pub(crate) fn edge(&self, id: &str, now: Instant) -> Option<Value> {
         let one = self.deployments.iter().find(|one| one.id.eq_ignore_ascii_case(id))?;
         let is_late = now.saturating_duration_since(one.changed) < self.edge_lag;

@@ -19,7 +19,7 @@ const TOPIC: &str =
     "must be v2. and one or more of a-z, 0-9 and . { } -, e.g. v2.detail.events.conversation.{id}.user.end";
 
 impl Payload {
-    /// Everything that breaks a rule.
+    /// Returns all violations.
     pub(crate) fn violations(&self) -> Vec<Violation> {
         let mut found: Vec<Violation> = Vec::new();
         found.extend(self.unusable_name());
@@ -30,7 +30,7 @@ impl Payload {
         }
         if let Some(sample) = &self.sample_event {
             let directives = self.placed_rules().flat_map(|(place, rule)| rule.directives(&place).collect::<Vec<_>>());
-            // What AWS cannot do is told already.
+            // The limits of AWS are already reported.
             let tried = directives.filter(|one| one.makes != Some(Makes::Iso8601));
             found.extend(projection::violations(tried, sample));
         }
@@ -38,7 +38,8 @@ impl Payload {
         found
     }
 
-    /// The name is looked for before anything is created: what the platform would store in another form is never found.
+    /// Checks the name. The job looks for it before it creates anything, and would never find a name that the platform
+    /// stores in another form.
     fn unusable_name(&self) -> Option<Violation> {
         let name = self.name.as_deref()?;
         let is_usable = name.trim() == name && !name.contains(char::is_control);

@@ -1,5 +1,5 @@
-//! Conditions as the part of an event pattern that lies below `eventBody`. In a pattern all members have to match, and
-//! of the list at a member any entry: two conditions on one field can be joined only if both bound a number.
+//! Converts conditions to the part of an event pattern below `eventBody`. In a pattern, all members must match, and in
+//! the list of a member any entry: so two conditions on one field can be combined only if both limit a number.
 
 use std::collections::HashMap;
 
@@ -13,13 +13,13 @@ use crate::{
     projection::{Node, shown},
 };
 
-/// `EventBridge` compares numbers up to this, either way.
+/// Maximum absolute value of numbers that `EventBridge` compares.
 const MAX_NUMBER: f64 = 5.0e9;
 
-/// What a field has to match.
+/// The values that a field has to match.
 #[derive(Debug)]
 enum Matcher<'a> {
-    /// One of these.
+    /// Any of these values.
     Any(Value),
     Range {
         least: Option<&'a Number>,
@@ -36,7 +36,7 @@ struct Field<'a> {
     index: usize,
 }
 
-/// The pattern of `conditions`, which lie in the rule at `place`, and what of them no pattern can say.
+/// Returns the pattern of the `conditions` in the rule at `place`, and the conditions that no pattern can express.
 pub(super) fn event_body(place: &str, conditions: &[Condition]) -> (Value, Vec<Violation>) {
     let (mut fields, mut found) = (Vec::<Field<'_>>::new(), Vec::new());
     let (mut taken, mut around) = (HashMap::new(), HashMap::new());
@@ -100,7 +100,7 @@ fn field(written: &str) -> Result<FieldPath<'_>, &'static str> {
 }
 
 impl<'a> Matcher<'a> {
-    /// `None` if the schema refuses the operator.
+    /// Converts a condition; `None` if its operator is invalid by the schema.
     fn of(condition: &'a Condition) -> Result<Option<Self>, String> {
         let value = &condition.value;
         let is_leaf = |value: &Value| !value.is_array() && !value.is_object();
@@ -122,7 +122,7 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    /// Both on one field.
+    /// Combines two conditions on one field.
     fn join(&mut self, other: Self) -> Result<(), &'static str> {
         let (Self::Range { least, most }, Self::Range { least: new_least, most: new_most }) = (self, other) else {
             return Err("EventBridge takes one condition on a field, or one gte and one lte: put it into another rule");

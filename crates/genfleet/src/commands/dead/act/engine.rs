@@ -43,7 +43,7 @@ const CHECKS: u32 = 10;
 /// The action, and on which dead letters.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    /// What is done with each dead letter.
+    /// The action for each dead letter.
     pub action: Action,
     /// The dead letters.
     pub filter: Filter,
@@ -55,7 +55,7 @@ pub(super) struct Plan {
     pub rate: Option<Rate>,
     /// Maximum number of dead letters that are published and not yet removed.
     pub window: usize,
-    /// How long the broker may be unavailable or accept nothing.
+    /// Maximum time for which the broker may be unavailable or refuse publications.
     pub timeout: Duration,
 }
 

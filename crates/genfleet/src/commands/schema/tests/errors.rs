@@ -54,7 +54,7 @@ fn the_document_lists_the_codes_of_every_kind_and_no_other() {
     }
 }
 
-/// Where a code is given to an error.
+/// Matches the places in the code at which an error gets its code.
 const GIVEN: &str = concat!(
     r#"JobError::permanent\(\s*"([a-z_]+)"|(?:Rejection|UnreadableBody)::new\((?:id, )?"([a-z_]+)"|code: "([a-z_]+)""#,
     r#"|const (?:CODE|UNEXPECTED): &str = "([a-z_]+)"|ErrorClass::\w+(?: \{[^{}]*\})?,\s*"([a-z_]+)""#,
