@@ -125,7 +125,7 @@ async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
     answer("ready", &admin.reasons(), notes)
 }
 
-/// Notes are listed with the reasons but do not count as such.
+/// Records are listed with the reasons but do not count as such.
 fn answer(what: &str, reasons: &[String], notes: Vec<String>) -> impl IntoResponse + use<> {
     let so = reasons.is_empty();
     let status = if so { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -75,7 +75,7 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
         Ok(())
     }
 
-    /// Returns whether jobs of this kind call Genesys Cloud with these settings: the default. A process none of whose
+    /// Returns true if jobs of this kind call Genesys Cloud with these settings: the default. A process none of whose
     /// kinds does needs no credentials for it.
     fn calls_genesys(_options: &Self::Options) -> bool {
         true
@@ -361,7 +361,7 @@ impl JobContext {
         self.genesys.audit().found(self.kind, &self.id, detail);
     }
 
-    /// Notes how far this attempt came, in case the handler does not return (it panics or is given up): the next
+    /// Records how far this attempt came, in case the handler does not return (it panics or is given up): the next
     /// attempt continues from `state`; if there is none, `details` go into the event's `error`.
     pub fn reached(&self, state: &impl Serialize, details: Map<String, Value>) {
         let mut record = self.record();

@@ -1,4 +1,4 @@
-//! The vocabulary of admission: what [`crate::admission_control`] is asked, what it answers, and the outcomes that it
+//! The types of admission: the requests to [`crate::admission_control`], its decisions, and the outcomes that it
 //! records.
 
 use std::{fmt, time::Duration};
@@ -11,9 +11,9 @@ use genfleet_job::{JobId, Kind};
 /// The decision whether workers of a kind may start jobs now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// They may.
+    /// Jobs may start.
     Open,
-    /// They may not.
+    /// Jobs may not start.
     Closed {
         /// Why.
         reason: ClosedReason,
@@ -73,12 +73,12 @@ impl fmt::Display for ClosedReason {
 /// [`HELD_SPREAD`](genfleet_job::error::HELD_SPREAD) of the probe's time. Until a job takes it, nothing is held.
 pub(crate) const PROBE_GRACE: Duration = Duration::from_secs(10);
 
-/// Something that holds requests back, for people.
+/// A reason that holds requests, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActiveHold {
     /// Why.
     pub reason: ClosedReason,
-    /// The same in a sentence.
+    /// The reason in a sentence.
     pub why: String,
     /// The one kind that it concerns; `None` if it concerns all.
     pub kind: Option<Kind>,
@@ -86,7 +86,7 @@ pub struct ActiveHold {
     pub for_another: Option<Duration>,
 }
 
-/// Why a caller does not wait in memory.
+/// The reason why a caller does not wait in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AdmissionRefusal {
     Credentials(String),
@@ -129,7 +129,7 @@ pub(crate) enum RequestOutcome {
     Dropped,
 }
 
-/// The API's condition by one answer.
+/// The API's condition, according to one answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ApiSignal {
     Fine,

@@ -34,7 +34,7 @@ pub(crate) enum AdmissionStep {
     Send(SendGrant, Token),
     /// Waits until it is the first in the queue.
     Queue,
-    /// Sees to it that there is a token.
+    /// Requests a token.
     WaitForToken,
     /// Waits until then, or until something changes.
     WaitUntil(Instant),
@@ -69,12 +69,12 @@ pub(crate) struct AdmissionControl {
     pub(crate) workers: WorkerHolds,
     slow_start: SlowStart,
     pub(crate) budget: Budget,
-    /// Until when the client's limit is exhausted, as the API told this process.
+    /// The time until which the client's limit is exhausted, as the API reported it to this process.
     client_limit_until: Option<Instant>,
-    /// The same, as another process reported it.
+    /// The time until which it is exhausted, as another process reported it.
     peer_limit_until: Option<Instant>,
     tokens: TokenSlot,
-    /// Why the audit cannot be written.
+    /// The reason why the audit cannot be written.
     pub(crate) audit: Option<String>,
     changes: watch::Sender<u64>,
 }
@@ -132,7 +132,7 @@ impl AdmissionControl {
         }
     }
 
-    /// Returns whether requests are only probes: then one is enough to learn whether things are well again.
+    /// Returns true if requests are only probes: then one is enough to learn whether things are well again.
     pub(crate) fn is_probing(&self) -> bool {
         self.next_probe().is_some() || self.credentials.reason().is_some()
     }
@@ -186,7 +186,7 @@ impl AdmissionControl {
         self.services.held_until(kind, endpoint, now)
     }
 
-    /// Returns whether nothing has happened since `grant` was given that forbids sending with it.
+    /// Returns true if nothing has happened since `grant` was given that forbids sending with it.
     pub(crate) fn still_admits(
         &self,
         grant: &SendGrant,
@@ -203,7 +203,7 @@ impl AdmissionControl {
             && self.tokens.good(now).is_some_and(|token| token.number == grant.token)
     }
 
-    /// Takes a grant back with which nothing was sent.
+    /// Takes back an unused grant.
     pub(crate) fn return_unused(&mut self, grant: SendGrant, now: Instant) {
         self.budget.give_back(grant.reservation);
         self.slow_start.free(&grant.slot, HealthSign::Unhealthy);
@@ -306,7 +306,7 @@ impl AdmissionControl {
         }
     }
 
-    /// Returns how long the client's limit is still exhausted, as the API told this process.
+    /// Returns how long the client's limit is still exhausted, as the API reported it to this process.
     pub(crate) fn client_limit_pause(&self, now: Instant) -> Option<Duration> {
         self.client_limit_until.filter(|until| *until > now).map(|until| until - now)
     }
@@ -358,7 +358,7 @@ impl AdmissionControl {
         whole.chain(permissions).chain(services).chain(workers).collect()
     }
 
-    /// Notes the cause of a failure of the API, before its outcome is recorded.
+    /// Records the cause of a failure of the API, before its outcome is recorded.
     pub(crate) fn note_failure(&mut self, cause: &str, now: Instant) {
         if self.causes.note(cause, now) && self.breaker.next_probe().is_none() {
             warn!(causes = self.causes.describe(), "requests to the API fail");
@@ -429,7 +429,7 @@ impl AdmissionControl {
         }
     }
 
-    /// Notes why the audit cannot be written, if it cannot. Requests that only read still go.
+    /// Records why the audit cannot be written, or that it can. Requests that only read are still sent.
     pub(crate) fn set_audit_trouble(&mut self, trouble: Option<String>) {
         if self.audit != trouble {
             self.audit = trouble;
@@ -437,12 +437,12 @@ impl AdmissionControl {
         }
     }
 
-    /// Returns whether a new token is due, though the old one is good.
+    /// Returns true if a new token is due, though the old one is good.
     pub(crate) fn wants_token(&self, now: Instant) -> bool {
         self.tokens.is_due(now) && self.pause.ends(now).is_none()
     }
 
-    /// Takes a try of bad credentials that is due: the next one comes an interval later.
+    /// Takes a due try of bad credentials. The next one is due an interval later.
     pub(crate) fn take_credentials_try(&mut self, now: Instant) -> bool {
         self.pause.ends(now).is_none() && self.credentials.take_try(now)
     }
@@ -461,7 +461,7 @@ impl AdmissionControl {
         self.announce_change();
     }
 
-    /// Judges a 403 that `job` got: returns until when the job waits; `None` if it fails.
+    /// Handles a 403 of `job`. Returns until when the job waits; `None` if it fails.
     pub(crate) fn judge_forbidden(
         &mut self,
         kind: Kind,
@@ -477,7 +477,7 @@ impl AdmissionControl {
         until
     }
 
-    /// Notices what time alone changed. Returns when to look again, at the latest.
+    /// Applies changes that only depend on time. Returns the latest time of the next call.
     pub(crate) fn tick(&mut self, now: Instant) -> Instant {
         if self.pause.take_end(now) {
             info!("the pause is over: starting slowly");

@@ -1,4 +1,4 @@
-//! The body of an answer that is no success: who wrote it, and what it says about the error.
+//! The body of an unsuccessful answer: its author, and its description of the error.
 
 use reqwest::header::HeaderMap;
 use serde_json::{Map, Value};
@@ -14,14 +14,14 @@ const MEMBERS: [&str; 9] =
 /// too.
 pub(crate) const FURTHER_MEMBERS: [&str; 4] = ["messageWithParams", "messageParams", "entityId", "entityName"];
 
-/// The author of a body, as far as it shows.
+/// The author of a body, as far as it can be determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AnswerAuthor {
     /// The API: an error body, its own or OAuth's.
     Api,
-    /// The API, or another that speaks JSON.
+    /// The API, or another service with JSON answers.
     Json,
-    /// Nobody: there is no body.
+    /// There is no body.
     Nobody,
     /// A proxy, a gateway, a sign-in page, a cache with the answer to another request: not the API, which speaks JSON
     /// about what it was asked for.

@@ -162,7 +162,7 @@ impl Budget {
         }
     }
 
-    /// Notes the answer to a request sent at `sent`.
+    /// Records the answer to a request sent at `sent`.
     pub(crate) fn answered(
         &mut self,
         reservation: BudgetReservation,

@@ -18,7 +18,7 @@ pub(crate) struct ChangeGuard<'a> {
     request: &'a ApiRequest,
     caller: &'a Caller<'a>,
     intent: Option<Intent>,
-    /// A request was sent whose effect nobody knows.
+    /// True if a request was sent whose effect is unknown.
     pub(crate) is_effect_unknown: bool,
 }
 
@@ -27,8 +27,8 @@ impl<'a> ChangeGuard<'a> {
         Self { audit, request, caller, intent: None, is_effect_unknown: false }
     }
 
-    /// Waits until the intent is in the file. Where the file cannot be written, the permit is given back meanwhile, and
-    /// `None` says to ask for another.
+    /// Waits until the intent is in the file. If the file cannot be written, returns the permit meanwhile; then the
+    /// result is `None`, and the caller needs another permit.
     pub(crate) async fn record_intent(&mut self, permit: Permit) -> Result<Option<Permit>, ApiError> {
         if !self.request.changes() {
             return Ok(Some(permit));
@@ -54,8 +54,8 @@ impl<'a> ChangeGuard<'a> {
         Ok(None)
     }
 
-    /// Waits until an exclusive kind is known to be this process's. The permit is given back meanwhile, and `None` says
-    /// to ask for another.
+    /// Waits until the lease of an exclusive kind is certainly held. Returns the permit meanwhile; then the result is
+    /// `None`, and the caller needs another permit.
     pub(crate) async fn confirm_lease(&self, permit: Permit) -> Result<Option<Permit>, ApiError> {
         let changes = self.request.changes();
         let Some(lease) = self.caller.lease.filter(|lease| changes && !lease.is_current()) else {

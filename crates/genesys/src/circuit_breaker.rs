@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::{admission::PROBE_GRACE, slow_start::HealthSign};
 use genfleet_job::JobId;
 
-/// Fewer requests say nothing about the API.
+/// Minimum number of requests for a decision.
 const REQUESTS: usize = 20;
 /// Minimum number of failed jobs, because one broken job is no outage.
 const JOBS: usize = 5;
@@ -64,7 +64,7 @@ enum Probe {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestRole {
     Normal,
-    /// The one that tries whether things are well again.
+    /// The probe that checks whether the API answers again.
     Probe,
 }
 
@@ -88,7 +88,7 @@ impl CircuitBreaker {
         self.open.as_ref().map(|open| open.next_probe)
     }
 
-    /// Returns whether it is open and no job has taken the probe since it was due: then it holds nothing.
+    /// Returns true if it is open and no job has taken the probe since it was due: then it holds nothing.
     pub(crate) fn is_untaken(&self, now: Instant) -> bool {
         let untaken = |open: &Open| open.probe == Probe::Waiting && now >= open.next_probe + PROBE_GRACE;
         self.open.as_ref().is_some_and(untaken)
@@ -111,7 +111,7 @@ impl CircuitBreaker {
         RequestRole::Probe
     }
 
-    /// A request that was let through ended without telling anything: given back, or its caller sign away.
+    /// Records that an admitted request ended without a result.
     pub(crate) fn abandon(&mut self, pass: RequestRole, now: Instant) {
         if let (RequestRole::Probe, Some(open)) = (pass, &mut self.open) {
             open.probe = Probe::Waiting;

@@ -22,17 +22,17 @@ pub(crate) enum StatusClass {
     Forbidden,
     /// 404.
     NotFound,
-    /// 409, 412: someone else was there before.
+    /// 409, 412: somebody else has changed or created the object first.
     Conflict,
-    /// The request is wrong, and stays so.
+    /// The request is permanently wrong.
     Rejected,
     /// 429.
     Throttled,
     /// 503: throttled if it says until when, else unavailable.
     Overloaded,
-    /// 408 and 5xx: may go better next time.
+    /// 408 and 5xx: may succeed later.
     Unavailable,
-    /// 1xx, 3xx and what is no status at all.
+    /// 1xx, 3xx and invalid statuses.
     Unexpected,
 }
 
@@ -72,7 +72,7 @@ pub(crate) enum Classification {
     Failed(ErrorClass, &'static str),
 }
 
-/// Looks the class of a status up.
+/// Returns the class of a status.
 pub(crate) fn status_class(status: u16) -> StatusClass {
     let row = TABLE.iter().find(|(from, to, _)| (*from..=*to).contains(&status));
     row.map_or(StatusClass::Unexpected, |(_, _, class)| *class)
@@ -101,7 +101,7 @@ pub(crate) fn classify_answer(
     classification
 }
 
-/// Returns whether `author` can end a job with this status.
+/// Returns true if `author` can end a job with this status.
 fn may_decide(status: u16, class: StatusClass, author: AnswerAuthor, expected: ExpectedAnswer) -> bool {
     match author {
         // An ingress that lost its backend says 404, too: only the API's own error body counts.

@@ -1,5 +1,5 @@
-//! The client of Genesys Cloud that all workers of a process share, and the story of one call: it waits for admission,
-//! is sent, its answer is classified, and it is sent again if that helps.
+//! The client of Genesys Cloud that all workers of a process share. A call waits for admission, is sent, its answer is
+//! classified, and it is sent again if that helps.
 
 use std::{
     fmt,
@@ -53,10 +53,10 @@ use genfleet_job::{
 mod background;
 mod status;
 
-/// The most bytes of a body that the API takes.
+/// Maximum length of a body that the API accepts, in bytes.
 const LONGEST_BODY: usize = 512_000;
 
-/// Talks to Genesys Cloud. Clones share everything.
+/// The client of Genesys Cloud. Clones share its state.
 #[derive(Clone)]
 pub struct GenesysClient {
     pub(crate) shared: Arc<Shared>,
@@ -115,7 +115,7 @@ impl GenesysClient {
         clock: SharedClock,
         credentials: CredentialSource,
     ) -> Result<Self, ConfigError> {
-        // Only the simulator in this process gives credentials of its own.
+        // Only the simulator in this process provides its own credentials.
         let is_own = matches!(credentials, CredentialSource::Given(_));
         let proxy = if is_own { ProxyUse::None } else { ProxyUse::FromEnvironment };
         let transport = HttpTransport::over_network(options.ca_file().as_deref(), HttpTimeouts::default(), proxy)?;
@@ -164,13 +164,13 @@ impl GenesysClient {
         Ok(client)
     }
 
-    /// Sends one call to its end.
+    /// Sends a call, with all its retries.
     pub async fn send(&self, request: ApiRequest, caller: &Caller<'_>) -> Result<ApiAnswer, ApiError> {
         self.call(None, &request, caller).await
     }
 
-    /// Sends one call to its end, its first request with `permit`, at once. A request in flight is never cancelled by
-    /// `caller.stop`; no further one is begun.
+    /// Sends a call, with all its retries; the first request uses `permit` and is sent at once. `caller.stop` never
+    /// cancels a request in flight, but prevents further ones.
     pub async fn send_with(
         &self,
         permit: Permit,
@@ -221,7 +221,7 @@ impl GenesysClient {
         let mut given = given.filter(|_| !caller.stop.is_cancelled());
         loop {
             if self.service_held_until(caller, request.endpoint).is_some() {
-                // Whoever waits here keeps no budget from others.
+                // A caller that waits here reserves no budget.
                 given = None;
                 self.wait_for_service(caller, request.endpoint).await?;
             }
@@ -521,7 +521,7 @@ impl GenesysClient {
         Ok(HttpRequest { method: request.method.clone(), url, headers, body: request.body.clone(), basic: None })
     }
 
-    /// Turns an instant into a time of day.
+    /// Converts an instant to a time of day.
     fn time_of(&self, instant: Instant) -> Timestamp {
         let ahead = instant.saturating_duration_since(Instant::now());
         let ahead = SignedDuration::try_from(ahead).unwrap_or(SignedDuration::MAX);

@@ -6,25 +6,25 @@ use std::{collections::VecDeque, time::Duration};
 use jiff::Timestamp;
 use reqwest::header::{AGE, HeaderMap};
 
-/// The median of so many answers counts: a single one may be anybody's.
+/// Number of answers whose median counts, because a single one may be wrong.
 const ANSWERS: usize = 5;
-/// A skew of so many seconds is worth a warning.
+/// Skew in seconds from which a warning is logged.
 const WARN: u64 = 30;
 
 /// Two clocks at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockReading {
-    /// Theirs, in whole seconds.
+    /// The API's time, in whole seconds.
     pub theirs: Timestamp,
-    /// Ours, when the answer was there.
+    /// This machine's time at the arrival of the answer.
     pub ours: Timestamp,
     /// Maximum time that the answer was in transit.
     pub took: Duration,
 }
 
 impl ClockReading {
-    /// Returns by how many seconds ours is ahead, below zero if it is behind. What the answer's way and the whole
-    /// second of theirs can explain counts as no difference.
+    /// Returns by how many seconds this machine's clock is ahead; below zero if it is behind. A difference that transit
+    /// time and rounding to seconds can explain counts as zero.
     pub fn ahead(&self) -> i64 {
         let ahead = self.ours.duration_since(self.theirs).as_millis();
         let explained = i128::try_from(self.took.as_millis()).unwrap_or(i128::MAX).saturating_add(1000);
@@ -35,7 +35,7 @@ impl ClockReading {
 
 #[derive(Debug, Default)]
 pub(crate) struct ClockSkew {
-    /// Seconds by which ours is ahead.
+    /// Seconds by which this machine's clock is ahead.
     ahead: VecDeque<i64>,
 }
 
@@ -47,7 +47,7 @@ pub(crate) enum SkewChange {
 }
 
 impl ClockSkew {
-    /// Returns whether the `Date` in `headers` is of now and not a cache's.
+    /// Returns true if the `Date` in `headers` is of now and not a cache's.
     pub(crate) fn is_fresh(headers: &HeaderMap) -> bool {
         !headers.contains_key(AGE)
     }
@@ -65,7 +65,8 @@ impl ClockSkew {
         }
     }
 
-    /// Returns by how many seconds ours is ahead, below zero if it is behind: the median of the last answers.
+    /// Returns by how many seconds this machine's clock is ahead, as the median of the last answers; below zero if it
+    /// is behind.
     pub(crate) fn ahead(&self) -> Option<i64> {
         let mut sorted: Vec<i64> = self.ahead.iter().copied().collect();
         sorted.sort_unstable();
@@ -84,7 +85,7 @@ impl ClockSkew {
     }
 }
 
-/// Returns whether a skew is worth a warning.
+/// Returns true if a skew is worth a warning.
 pub fn clock_is_off(ahead: i64) -> bool {
     ahead.unsigned_abs() >= WARN
 }

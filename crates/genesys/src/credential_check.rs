@@ -1,4 +1,4 @@
-//! The check of the credentials for the operator's tool: asks for one token and shows it to the API, as a worker would,
+//! The check of the credentials for the operator's tool: requests one token and uses it for a request, like a worker,
 //! and changes nothing in the client.
 
 use std::time::Duration;
@@ -25,7 +25,7 @@ const OWN_TOKEN: &str = "/api/v2/tokens/me";
 /// The check of the token endpoint.
 #[derive(Clone, Debug)]
 pub struct TokenCheck {
-    /// Its answer.
+    /// The answer of the token endpoint.
     pub outcome: TokenCheckOutcome,
     /// The other side's clock, as it answered, and ours.
     pub clock: Option<ClockReading>,
@@ -34,16 +34,16 @@ pub struct TokenCheck {
 /// The token endpoint's answer.
 #[derive(Clone, Debug)]
 pub enum TokenCheckOutcome {
-    /// It gave a token.
+    /// It returned a token.
     Granted {
         /// The token.
         grant: TokenGrant,
         /// The lifetime of the token.
         life: Duration,
-        /// True if our scopes were accepted; else it was given without any.
+        /// True if the requested scopes were accepted; otherwise the token has none.
         scoped: bool,
     },
-    /// It asks for a pause.
+    /// It requests a pause.
     Throttled {
         /// The length of the pause, if it names one.
         wait: Option<Duration>,
@@ -53,7 +53,7 @@ pub enum TokenCheckOutcome {
         /// Its status and words.
         reported: String,
     },
-    /// It does not answer properly now.
+    /// It returned an invalid or temporary error.
     Away {
         /// Its status and words.
         reported: String,
@@ -77,7 +77,7 @@ pub struct ApiCheck {
 }
 
 impl GenesysClient {
-    /// Asks for one token.
+    /// Requests one token.
     pub async fn check_token(&self) -> TokenCheck {
         let begun = Instant::now();
         let (exchange, response, scoped) = self.shared.tokens.request_token().await;
@@ -108,7 +108,7 @@ impl GenesysClient {
         }
     }
 
-    /// Shows the API a token, with a request that changes nothing.
+    /// Sends a request with a token that changes nothing.
     pub async fn check_api(&self, grant: &TokenGrant) -> ApiCheck {
         let Some(url) = self.shared.addresses.at(OWN_TOKEN) else {
             let outcome = Err((TransportFailure::NeverSent, "the base URL gives no address".to_owned()));

@@ -1,4 +1,4 @@
-//! The OAuth client's id and secret, and where they come from.
+//! The OAuth client's id and secret, and their sources.
 
 use std::fmt;
 
@@ -47,7 +47,7 @@ pub enum CredentialSource {
     Environment,
     /// Credentials from the environment, or invented ones if it has none: nothing is sent to Genesys Cloud.
     NotNeeded,
-    /// These, for good: those of the built-in simulator.
+    /// Fixed credentials of the built-in simulator.
     Given(Credentials),
     /// A test's own.
     #[cfg(test)]

@@ -4,15 +4,15 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-/// Fewer failures in a row are not reported.
+/// Minimum number of failures in a row that are reported.
 const FEW: u64 = 3;
-/// Causes are outdated if nothing was sent for so long.
+/// Time without a request after which causes are outdated.
 const STALE: Duration = Duration::from_secs(10 * 60);
-/// Distinct causes; those beyond count as one.
+/// Maximum number of distinct causes; all further ones count as one.
 const DISTINCT: usize = 16;
-/// Causes in a description.
+/// Maximum number of causes in a description.
 const DESCRIBED: usize = 5;
-/// The length of a cause, in characters.
+/// Maximum length of a cause, in characters.
 const LONGEST: usize = 60;
 const OTHERS: &str = "others";
 

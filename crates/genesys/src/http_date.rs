@@ -1,5 +1,4 @@
-//! Dates in HTTP, in the three forms that a recipient has to read (RFC 9110, 5.6.7). What a weekday says does not
-//! count.
+//! Dates in HTTP, in the three forms that a recipient must accept (RFC 9110, 5.6.7). The weekday is ignored.
 
 use jiff::{Timestamp, civil::DateTime, fmt::rfc2822::DateTimeParser, tz::TimeZone};
 

@@ -1,5 +1,5 @@
-//! One HTTP exchange: no redirects, no retries, bounded in time and size. It stands on no other module of this crate:
-//! whoever needs HTTP without a token and without a budget can use it as it is.
+//! A single HTTP exchange: no redirects, no retries, limited in time and size. It depends on no other module of this
+//! crate, so it can be used for HTTP without a token and a budget.
 
 use std::{error::Error, path::Path, time::Duration};
 
@@ -14,17 +14,17 @@ use secrecy::{ExposeSecret, SecretString};
 use genfleet_job::options::ConfigError;
 use genfleet_telemetry::http::{authorities, in_full};
 
-/// The most that is read of a body, in bytes.
+/// Maximum length that is read of a body, in bytes.
 const LONGEST_BODY: usize = 4 * 1024 * 1024;
-/// Idle connections are closed before a load balancer does it under a request.
+/// Time after which idle connections are closed, before a load balancer closes them during a request.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// The time limits of an exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpTimeouts {
-    /// Until a connection is established.
+    /// Maximum time until a connection is established.
     pub connect: Duration,
-    /// Until the whole answer is read.
+    /// Maximum time until the whole answer is read.
     pub whole: Duration,
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct TransportError {
 #[derive(Clone, Debug)]
 pub(crate) enum HttpTransport {
     Network(Client),
-    /// A test's own answers, under paused time.
+    /// The answers of a test, under paused time.
     #[cfg(test)]
     Scripted(testing::ScriptedTransport),
 }
@@ -140,7 +140,7 @@ async fn send_over_network(client: &Client, outgoing: HttpRequest) -> Result<Htt
     }
     let mut response = builder.send().await.map_err(TransportError::from_reqwest)?;
     let (body, error) = read_body(&mut response).await;
-    // The body of an error is for people: its beginning is enough.
+    // The body of an error is for people, so its beginning is enough.
     if let Some(error) = error.filter(|_| response.status().is_success()) {
         return Err(error);
     }

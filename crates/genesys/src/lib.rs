@@ -1,10 +1,9 @@
 //! The client of Genesys Cloud (SPEC 4): the one place that sends HTTP to it.
 //!
-//! [`GenesysClient`] in `client.rs` tells the story of a call: it waits for admission (`admission_control.rs` decides,
-//! out of holds, pauses, breaker, token, slow start and budget, which are pure state machines over the time), is sent
-//! by `http_transport.rs`, its answer is classified (`classify.rs`), and it is sent again if that helps. The token
-//! comes from `token_source.rs`; secrets are cut out of answers by `redact.rs`; changes are audited by
-//! `change_guard.rs`.
+//! [`GenesysClient`] in `client.rs` sends a call: it waits for admission (`admission_control.rs` combines holds,
+//! pauses, circuit breaker, token, slow start and budget, which are pure state machines over time), sends it with
+//! `http_transport.rs`, classifies the answer (`classify.rs`), and sends the call again if that helps. The token comes
+//! from `token_source.rs`; `redact.rs` removes secrets from answers; `change_guard.rs` audits changes.
 
 mod admission;
 mod admission_control;

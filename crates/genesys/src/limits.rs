@@ -15,7 +15,7 @@ pub(crate) const RESET_SLACK: Duration = Duration::from_secs(1);
 const LONGEST_WINDOW: Duration = Duration::from_secs(60);
 /// The shortest pause: `Retry-After: 0` would make a storm.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// A longer pause is logged: somebody may have meant milliseconds.
+/// Length from which a pause is logged, because milliseconds may have been meant.
 pub const LONG_PAUSE: Duration = Duration::from_secs(3600);
 /// The longest pause without asking again.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -46,17 +46,17 @@ impl RateLimitHeaders {
 /// The scope of the limit that a 429 names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LimitScope {
-    /// The token's: it concerns this process.
+    /// The limit of the token, which concerns this process.
     Token,
-    /// The OAuth client's: it concerns all processes of the fleet.
+    /// The limit of the OAuth client, which concerns all processes of the fleet.
     Client,
-    /// That of a service with this namespace: it concerns the endpoint, for the kind of job that met it.
+    /// The limit of a service with this namespace, which concerns the endpoint and the kind of job.
     Service(String),
 }
 
 /// The namespace of the limits that the whole API shares.
 const PLATFORM: &str = "platform.api";
-/// A namespace has fewer characters.
+/// Maximum length of a namespace, in characters.
 const LONGEST_NAMESPACE: usize = 64;
 
 /// Reads the scope of the limit that a body names. A namespace other than the platform's is a service's own, whatever

@@ -1,5 +1,5 @@
-//! The settings of the Genesys Cloud client (SPEC 10). The client id and secret are none: they come by variable or
-//! file only, through [`genfleet_job::options::secret`].
+//! The settings of the Genesys Cloud client (SPEC 10). The client id and secret are not among them: they are read from
+//! variables or files by [`genfleet_job::options::secret`].
 
 use std::{path::PathBuf, time::Duration};
 
@@ -52,12 +52,12 @@ pub struct GenesysOptions {
     #[arg(long, env = "GENESYS_CA_FILE", value_name = "FILE", value_parser = text)]
     pub genesys_ca_file: Option<String>,
 
-    /// Requests per minute and token, at most; the API's own limit counts if it is smaller
+    /// Maximum number of requests per minute and token; the API's own limit counts if it is smaller
     #[arg(long, env = "GENFLEET_REQUESTS_PER_MINUTE", value_name = "N", default_value = "300")]
     #[arg(value_parser = |given: &str| or_default(given, "300", requests))]
     pub requests_per_minute: u32,
 
-    /// Requests per minute of the OAuth client, at most: all processes with its id share them
+    /// Maximum number of requests per minute of the OAuth client, shared by all processes with its id
     #[arg(long, env = "GENFLEET_CLIENT_REQUESTS_PER_MINUTE", value_name = "N", default_value = "3000")]
     #[arg(value_parser = |given: &str| or_default(given, "3000", requests))]
     pub client_requests_per_minute: u32,
@@ -73,26 +73,26 @@ pub struct GenesysOptions {
     #[arg(value_parser = |given: &str| or_default(given, "5s", wait))]
     pub breaker_probe: Duration,
 
-    /// While the credentials count as bad: the wait between two tries, each reading the secret files anew
+    /// While the credentials count as bad: the wait between two tries, each of which reads the secret files again
     #[arg(long, env = "GENFLEET_CREDENTIALS_PROBE", value_name = "DURATION", default_value = "30s")]
     #[arg(value_parser = |given: &str| or_default(given, "30s", wait))]
     pub credentials_probe: Duration,
 
-    /// While a kind of job counts as forbidden: the wait between two jobs that try whether it still is
+    /// While a kind of job counts as forbidden: the wait between two jobs that check whether it still is
     #[arg(long, env = "GENFLEET_FORBIDDEN_PROBE", value_name = "DURATION", default_value = "60s")]
     #[arg(value_parser = |given: &str| or_default(given, "60s", wait))]
     pub forbidden_probe: Duration,
 }
 
 impl GenesysOptions {
-    /// Derives the addresses that requests go to.
+    /// Derives the URLs of requests.
     pub fn addresses(&self) -> Result<Addresses, ConfigError> {
         let base = set(self.genesys_base_url.as_deref());
         let (token, cdn) = (set(self.genesys_token_url.as_deref()), set(self.genesys_cdn_url.as_deref()));
         Addresses::new(&self.genesys_environment, base, token, cdn)
     }
 
-    /// Returns whether requests go to the vendor's platform: no base URL names another place.
+    /// Returns true if requests go to the vendor's platform: no base URL names another place.
     pub fn is_of_the_vendor(&self) -> bool {
         set(self.genesys_base_url.as_deref()).is_none()
     }
@@ -106,7 +106,7 @@ impl GenesysOptions {
             region::KNOWN.join(", ")
         );
         let mut warnings: Vec<String> = unknown.then_some(warning).into_iter().collect();
-        // An address that is none is reported as an error.
+        // An invalid address is reported as an error.
         if let Ok(Addresses { api, token, .. }) = self.addresses() {
             warnings.extend(plain("GENESYS_BASE_URL", &api, "tokens and all that is sent"));
             warnings.extend(plain("GENESYS_TOKEN_URL", &token, "the client secret"));
@@ -163,7 +163,7 @@ fn requests(given: &str) -> Result<u32, ConfigError> {
     number.ok_or_else(|| ConfigError::new(format!("{given:?} is no number of requests; write 1 or more")))
 }
 
-/// Parses a wait: zero would never rest.
+/// Parses a wait, which must not be zero.
 fn wait(given: &str) -> Result<Duration, ConfigError> {
     let read = duration(given)?;
     let zero = || ConfigError::new(format!("{given:?} is no time to wait; write 1ms or more"));

@@ -1,4 +1,4 @@
-//! Lists of the API that come in pages: numbered ones, and those that go on behind a cursor.
+//! Lists of the API in pages, which are numbered or follow a cursor.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use genfleet_job::error::ErrorClass;
 
 /// Entries of a page.
 const PAGE_SIZE: u32 = 100;
-/// The most pages of a list: one that has more does not end, or is none that a job should read.
+/// Maximum number of pages of a list. A longer list does not end, or is too long for a job.
 const MOST_PAGES: u32 = 500;
 
 /// A whole list.
@@ -18,7 +18,7 @@ const MOST_PAGES: u32 = 500;
 pub struct Listed<T> {
     /// The entries of all pages.
     pub entities: Vec<T>,
-    /// The number of entries that the API counts, if it says so.
+    /// The number of entries that the API reports, if it does.
     pub total: Option<u64>,
 }
 
@@ -79,7 +79,7 @@ impl<T: DeserializeOwned> Listing<T> {
         })
     }
 
-    /// Takes the page that was asked for last.
+    /// Adds the last requested page.
     #[expect(clippy::result_large_err, reason = "once per page, and it goes no further than the worker")]
     pub fn take(&mut self, answer: &ApiAnswer) -> Result<(), ApiError> {
         let page: Page<T> = answer.json()?;

@@ -38,7 +38,7 @@ impl PermissionHolds {
         Self { interval, kinds: HashMap::new() }
     }
 
-    /// Judges a 403 that `job` got: returns until when the job waits, `None` if it fails; and whether a hold began.
+    /// Handles a 403 of `job`. Returns until when the job waits, `None` if it fails; and whether a hold began.
     pub(crate) fn judge(
         &mut self,
         kind: Kind,
@@ -66,14 +66,14 @@ impl PermissionHolds {
         (None, begins)
     }
 
-    /// Records that the endpoint let the kind do something. True if that ended the hold.
+    /// Records that the endpoint accepted a request of the kind. Returns true if that ended the hold.
     pub(crate) fn note_permitted(&mut self, kind: Kind, endpoint: &'static str) -> bool {
         let Some(refusals) = self.kinds.get_mut(&kind) else { return false };
         refusals.jobs.remove(endpoint);
         refusals.hold.take_if(|hold| hold.endpoint == endpoint).is_some()
     }
 
-    /// Records that the endpoint refused a shared request: the probe, if it was one, is over.
+    /// Records that the endpoint refused a shared request, which ends it as a probe.
     pub(crate) fn note_refused(&mut self, kind: Kind, endpoint: &'static str) {
         if let Some(hold) = self.hold_mut(kind).filter(|hold| hold.endpoint == endpoint) {
             hold.probes.clear();

@@ -21,9 +21,9 @@ use genfleet_job::Kind;
 pub(crate) struct SharedAdmission {
     control: Mutex<AdmissionControl>,
     changes: watch::Receiver<u64>,
-    /// Whoever holds it is the first in the queue.
+    /// Held by the first caller in the queue.
     pub(crate) queue: Queue<()>,
-    /// Told when a request ended: the first in the queue looks again.
+    /// Notified when a request has ended, so that the first caller in the queue checks again.
     pub(crate) freed: Notify,
 }
 
@@ -70,8 +70,8 @@ impl Permit {
         self.grant.as_ref().is_some_and(SendGrant::is_probe)
     }
 
-    /// Records that its request is sent now. False if something came up since it was given: then another has to be
-    /// asked for.
+    /// Records that its request is sent now. Returns false if something has closed since it was given; then the caller
+    /// needs another permit.
     pub(crate) fn begin(&mut self, caller: &Caller<'_>, endpoint: &'static str) -> bool {
         let now = Instant::now();
         let control = self.admission.control();

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The wait if an answer names none; it doubles …
+/// First wait if an answer names none. It doubles up to `LONGEST`.
 const SHORTEST: Duration = Duration::from_secs(5);
-/// … up to this.
+/// Maximum wait if an answer names none.
 const LONGEST: Duration = Duration::from_secs(60);
-/// Another process reports an end again and again, later by as much as the message took: less than this is no change.
+/// Smallest change of an end that another process reports, because its messages take different times.
 const TOLERANCE: Duration = Duration::from_millis(500);
-/// Nobody waits in memory for the end of a longer pause.
+/// Maximum length of a pause whose end is waited for in memory.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 /// The pause, if there is one, and how long to wait next.
@@ -81,7 +81,7 @@ impl RateLimitPause {
         self.pause.map(|pause| pause.until).filter(|until| now < *until)
     }
 
-    /// Returns whether new jobs stay in the queue: also in the last seconds of a long pause.
+    /// Returns true if new jobs stay in the queue: also in the last seconds of a long pause.
     pub(crate) fn closes_intake(&self, now: Instant) -> bool {
         self.pause.is_some_and(|pause| now < pause.until && pause.closes_intake)
     }

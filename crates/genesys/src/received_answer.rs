@@ -1,5 +1,5 @@
-//! An answer of the API as the client understands it: its classification, and what it says to the caller and about the
-//! API. Changes nothing: [`crate::client`] acts on it.
+//! An interpreted answer of the API: its classification, and its meaning for the caller and for the state of the API.
+//! [`crate::client`] acts on it.
 
 use std::time::Duration;
 
@@ -26,9 +26,9 @@ pub(crate) struct ReceivedAnswer<'a> {
     pub(crate) signal: ApiSignal,
     /// The error that its body describes.
     pub(crate) details: Map<String, Value>,
-    /// The wait that it asks for.
+    /// The wait that it requests.
     pub(crate) wait: Option<Duration>,
-    /// A description of how it is about something else than was asked for.
+    /// The description of how it differs from the requested object.
     mismatch: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl<'a> ReceivedAnswer<'a> {
         RateLimitHeaders::of(&self.response.headers)
     }
 
-    /// Returns whether the request may have had an effect that nobody knows of.
+    /// Returns true if the request may have had an effect that nobody knows of.
     pub(crate) fn leaves_effect_unknown(&self) -> bool {
         let is_success = classify::status_class(self.status()) == StatusClass::Success;
         self.signal == ApiSignal::Failing || is_success && self.classification != Classification::Success
@@ -95,7 +95,7 @@ impl<'a> ReceivedAnswer<'a> {
         error.with_answer(self.response.status, &self.response.headers, self.details)
     }
 
-    /// Says if an unexpected answer may come from.
+    /// Describes where an unexpected answer may come from.
     fn hint(&self, class: ErrorClass) -> String {
         let status = self.status();
         let is_page = self.author == AnswerAuthor::Intermediary || status == 404 && self.author != AnswerAuthor::Api;

@@ -18,7 +18,8 @@ use crate::http_transport::{HttpResponse, TransportError};
 mod layer;
 
 const REDACTED: &str = "[redacted]";
-/// A shorter secret could be a part of any word: it is only found together with `Basic` or `Bearer`.
+/// Minimum length of a secret that is found alone. A shorter one could be a part of any word, and is only found
+/// together with `Basic` or `Bearer`.
 const SHORTEST: usize = 6;
 
 /// The forms of the secrets in a [`Layer`]. Making one costs far more than a search: it is made once per token.

@@ -74,7 +74,12 @@ pub struct Addresses {
 
 impl Addresses {
     /// Derives the addresses of `region`, with their overrides.
-    pub fn new(region: &str, base: Option<&str>, token: Option<&str>, cdn: Option<&str>) -> Result<Self, ConfigError> {
+    pub(crate) fn new(
+        region: &str,
+        base: Option<&str>,
+        token: Option<&str>,
+        cdn: Option<&str>,
+    ) -> Result<Self, ConfigError> {
         let default_api = format!("https://api.{region}");
         let api = match base {
             Some(base) => web_address("GENESYS_BASE_URL", base)?,

@@ -1,5 +1,4 @@
-//! A call of the API: what a worker asks for, on whose behalf, and what it expects to get. Sends nothing:
-//! [`crate::client`] does.
+//! A call of the API: the request, the jobs for which it is sent, and the expected answer. [`crate::client`] sends it.
 
 use bytes::Bytes;
 use reqwest::{
@@ -27,7 +26,7 @@ pub(crate) enum RepeatSafety {
 pub(crate) enum RetryMode {
     /// Short retries of what is safe to repeat.
     Short,
-    /// None: whoever sent it decides whether to ask again.
+    /// No retries. The caller decides whether to send the request again.
     None,
 }
 
@@ -65,7 +64,7 @@ pub struct ApiRequest {
     pub(super) retries: RetryMode,
     /// Members of the answer that name what was asked for.
     pub(super) about: Vec<(&'static str, String)>,
-    /// Why no request can be made of it.
+    /// The reason why no request can be built.
     pub(super) flaw: Option<String>,
 }
 
@@ -206,7 +205,7 @@ impl ApiRequest {
         })
     }
 
-    /// Returns whether it changes something: all methods but GET do.
+    /// Returns true if it changes something: all methods but GET do.
     pub(crate) fn changes(&self) -> bool {
         self.method != Method::GET
     }
@@ -217,7 +216,7 @@ impl ApiRequest {
     }
 }
 
-/// On whose behalf a request is sent.
+/// The jobs for which a request is sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'a> {
     /// The kind of job, whose permissions count.

@@ -24,7 +24,7 @@ use genfleet_telemetry::trace::{
 /// The attribute for the number of jobs that share a request.
 const SHARED_BY: &str = "genfleet.request.jobs";
 
-/// A request as its span shows it.
+/// The data of a request for its span.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestSpan<'a> {
     pub(crate) method: &'a Method,
@@ -43,7 +43,7 @@ impl RequestSpan<'_> {
         })
     }
 
-    /// Begins the span of a request that is no job's.
+    /// Begins the span of a request that belongs to no job.
     pub(crate) fn begin_unattended(self) -> Span {
         Span::start(None, || self.details())
     }
@@ -59,7 +59,7 @@ impl RequestSpan<'_> {
     }
 }
 
-/// Notes in `span` what the exchange came to.
+/// Records the result of the exchange in `span`.
 pub(crate) fn end_span(span: &mut Span, exchange: &Result<HttpResponse, TransportError>) {
     match exchange {
         Ok(response) => {

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use crate::{error::ApiError, request::RetryMode};
 use genfleet_job::{error::ErrorClass, retry};
 
-/// Short retries of one call, at most.
+/// Maximum number of short retries of one call.
 const RETRIES: u32 = 3;
-/// No retry begins later than this after the first request.
+/// Maximum time between the first request and a retry.
 const RETRY_TIME: Duration = Duration::from_secs(10);
 
 /// The requests and retries that one call has used.
@@ -36,12 +36,12 @@ impl CallRetries {
         self.first_sent.get_or_insert_with(Instant::now);
     }
 
-    /// The API asked for a pause: its time is not the call's.
+    /// Excludes a pause of the API from the time of the call.
     pub(crate) fn restart_clock(&mut self) {
         self.first_sent = None;
     }
 
-    /// Returns whether the call may ask for another token: once.
+    /// Returns true if the call may ask for another token: once.
     pub(crate) fn take_token_replacement(&mut self) -> bool {
         !std::mem::replace(&mut self.has_replaced_token, true)
     }

@@ -1,4 +1,4 @@
-//! What the OAuth client needs for the calls of a kind of job.
+//! The rights of the OAuth client for the calls of a kind of job.
 
 use genfleet_job::Kind;
 
@@ -8,7 +8,7 @@ use genfleet_job::Kind;
 pub struct Rights {
     /// Scopes, which are asked for with the token.
     pub scopes: &'static [&'static str],
-    /// Permissions, which nobody asks for.
+    /// Permissions, which are granted to the client's roles and never requested.
     pub permissions: &'static [&'static str],
 }
 
@@ -35,7 +35,7 @@ impl KindRights {
         scopes.join(" ")
     }
 
-    /// Says what `kind` needs, e.g. `the permissions routing:queue:view`.
+    /// Describes the rights that `kind` needs, e.g. `the permissions routing:queue:view`.
     pub(crate) fn needed_by(&self, kind: Kind) -> String {
         let found = self.0.iter().find(|(each, _)| *each == kind);
         let Rights { scopes, permissions } = found.map(|(_, rights)| *rights).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Limits that a service of the platform has of its own (`limit.namespace` of a 429): each holds the endpoint that met
-//! it, for the kind of job that called it, and nobody else.
+//! Limits of single services of the platform (`limit.namespace` of a 429). Each holds only the endpoint that reported
+//! it, for the kind of job that called it.
 
 use std::{collections::HashMap, time::Duration};
 

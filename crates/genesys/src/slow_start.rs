@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::send_time::SendTime;
 
-/// A bound as large as this counts as none.
+/// Bound from which there is no limit.
 const UNBOUNDED: u32 = 2048;
 
 /// The bound of the requests in flight: one more with each success, and twice as many each second.
@@ -33,7 +33,7 @@ pub(crate) struct SlowStartSlot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HealthSign {
     Healthy,
-    /// It did not answer, or with a failure of its own, or nothing was sent.
+    /// The API did not answer or failed, or nothing was sent.
     Unhealthy,
 }
 

@@ -1,4 +1,5 @@
-//! The token of the process: how long it is good, when a new one is due, and what the token endpoint's answers mean.
+//! The token of the process: its lifetime, the time of its replacement, and the meaning of the token endpoint's
+//! answers.
 
 use std::{fmt, time::Duration};
 
@@ -16,9 +17,9 @@ use crate::{
 const EARLY: Duration = Duration::from_secs(60);
 /// The wait after a replacement failed while the old token is still good.
 const AGAIN: Duration = Duration::from_secs(5);
-/// The platform's default, if the answer names no life.
+/// The platform's default lifetime, if the answer contains none.
 const DEFAULT_LIFE: f64 = 86_400.0;
-/// Longer lives are cut: times have to be added to.
+/// Maximum lifetime, so that times can be added. Longer ones are cut.
 const LONGEST_LIFE: Duration = Duration::from_secs(366 * 86_400);
 
 #[derive(Clone)]
@@ -49,7 +50,7 @@ impl TokenSlot {
         self.current.as_ref().filter(|token| now < token.expires_at)
     }
 
-    /// Returns whether a new one is due, though this one is still good.
+    /// Returns true if a new one is due, though this one is still good.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         let due = self.good(now).is_some_and(|token| now >= token.replace_at);
         due && self.not_again_before.is_none_or(|again| now >= again)
@@ -74,7 +75,7 @@ impl TokenSlot {
     }
 }
 
-/// A token as the token endpoint gave it.
+/// A token from the token endpoint.
 #[derive(Clone)]
 pub struct TokenGrant {
     /// `Bearer …`, marked sensitive.

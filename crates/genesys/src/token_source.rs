@@ -1,5 +1,5 @@
-//! The source of tokens: one request to the token endpoint at a time, shared by all who wait for it, and running on
-//! when they go away. [`crate::token`] reads the answers.
+//! The source of tokens: one request to the token endpoint at a time, shared by all callers that wait, and continued
+//! when they are dropped. [`crate::token`] parses the answers.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -36,7 +36,7 @@ use crate::{
 };
 use genfleet_job::{clock::SharedClock, error::ErrorClass, metric, options::ConfigError};
 
-/// Everything that asking for a token needs.
+/// Everything that is needed to request a token.
 pub(crate) struct TokenSource {
     pub(crate) transport: HttpTransport,
     pub(crate) clock: SharedClock,
@@ -57,10 +57,10 @@ pub(crate) struct CurrentCredentials {
     current: Mutex<Credentials>,
 }
 
-/// The channel by which those who wait learn the result of a refresh.
+/// The channel that sends the result of a refresh to the callers that wait.
 pub(crate) type RefreshResult = watch::Receiver<Option<Result<(), TokenEndpointAway>>>;
 
-/// The token endpoint was asked so often, and gave no answer that decides anything.
+/// The number of requests to the token endpoint without a conclusive answer.
 #[derive(Clone, Debug)]
 pub(crate) struct TokenEndpointAway {
     pub(crate) requests: u32,
@@ -77,7 +77,7 @@ impl CurrentCredentials {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the credentials where they come from, without using them.
+    /// Reads the credentials from their source, without using them.
     pub(crate) fn read(&self) -> Result<Credentials, ConfigError> {
         self.source.read()
     }
@@ -88,7 +88,7 @@ impl TokenSource {
     /// means that the token endpoint does not answer.
     pub(crate) fn refresh(self: &Arc<Self>) -> RefreshResult {
         let mut running = self.running();
-        // One that panicked has no sender any more.
+        // A refresh that panicked has dropped its sender.
         if let Some(result) = running.as_ref().filter(|result| result.has_changed().is_ok()) {
             return result.clone();
         }
@@ -97,14 +97,14 @@ impl TokenSource {
         let source = Arc::clone(self);
         tokio::spawn(async move {
             let result = source.refresh_with_retries().await;
-            // Whoever fails by this one asks for another.
+            // Callers that fail with this one request another.
             *source.running() = None;
             tell.send_replace(Some(result));
         });
         receiver
     }
 
-    /// Reads the credentials again and asks for one token.
+    /// Reads the credentials again and requests one token.
     pub(crate) fn retry_credentials(self: &Arc<Self>) {
         match self.credentials.read() {
             Ok(read) => {

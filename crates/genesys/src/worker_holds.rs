@@ -1,6 +1,6 @@
-//! Holds that workers set themselves: something other than the API that the jobs of a kind need is not there or cannot
-//! be trusted, e.g. the engine that scans files. The worker looks again by itself and releases the hold; no job is a
-//! probe, unless the worker can look by a job only.
+//! Holds that workers set: a dependency of a kind other than the API is missing or cannot be trusted, e.g. the engine
+//! that scans files. The worker checks it again and releases the hold. No job is a probe, unless the worker can only
+//! check with a job.
 
 use std::collections::{HashMap, HashSet};
 
@@ -45,7 +45,7 @@ impl WorkerHolds {
         self.alone.insert(kind);
     }
 
-    /// Returns whether `kind` waits for nothing but its own holds.
+    /// Returns true if `kind` waits for nothing but its own holds.
     pub(crate) fn stands_alone(&self, kind: Kind) -> bool {
         self.alone.contains(&kind)
     }

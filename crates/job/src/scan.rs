@@ -158,7 +158,7 @@ impl<'a> Scan<'a> {
         Err(LimitExceeded::Values(self.pointer()))
     }
 
-    /// Notes a violation at the current position.
+    /// Records a violation at the current position.
     fn report(&mut self, what: &str) {
         if self.found.is_full() {
             self.found.count(1);

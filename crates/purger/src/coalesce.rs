@@ -1,8 +1,8 @@
 //! The coalescer: one task of the process that packs the paths of all jobs into shared requests.
 //!
-//! Jobs hand in a [`PurgeOrder`] and wait for its [`PurgeOutcome`]. [`driver`] tells the story; [`state`] keeps what it
-//! knows and finds everything by id. [`pack`] decides which paths share a request, [`linger`] when it is closed, and
-//! [`search`] finds by [`bisection`] which path of a refused request is rejected.
+//! Jobs submit a [`PurgeOrder`] and wait for its [`PurgeOutcome`]. [`driver`] runs the requests; [`state`] holds the
+//! data. [`pack`] decides which paths share a request, [`linger`] when it is closed, and [`search`] finds the rejected
+//! path of a refused request by [`bisection`].
 
 use std::{
     future::Future,
@@ -40,7 +40,7 @@ mod visits;
 /// known by then is purged once more.
 const LONGEST_REQUEST: Duration = Duration::from_secs(17);
 
-/// The handle by which jobs hand in their paths.
+/// The handle with which jobs submit their paths.
 #[derive(Clone, Debug)]
 pub(crate) struct Coalescer {
     // Unbounded: the worker's concurrency bounds how many jobs there are.
@@ -49,8 +49,7 @@ pub(crate) struct Coalescer {
 }
 
 impl Coalescer {
-    /// Makes a coalescer that purges by `cdn`, and the task that has to run for it. A `linger` of zero keeps jobs
-    /// apart.
+    /// Creates a coalescer for `cdn`, and its task. With a `linger` of zero, jobs share no requests.
     pub(crate) fn new<C: Cdn>(cdn: C, linger: Duration) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (commands, received) = mpsc::unbounded_channel();
         let coalescer = Self { commands, next_key: Arc::default() };
@@ -85,13 +84,13 @@ impl Coalescer {
         outcome.await.unwrap_or(gone)
     }
 
-    /// A coalescer that is gone is noticed by the reply that never comes.
+    /// Sends a command. If the coalescer has ended, its reply never arrives, which the caller notices.
     fn send(&self, command: Command) {
         let _ = self.commands.send(command);
     }
 }
 
-/// Takes a job out of the coalescer when its handler waits no more.
+/// Removes a job from the coalescer when its handler no longer waits.
 struct LeaveGuard<'a> {
     coalescer: &'a Coalescer,
     key: JobKey,

@@ -1,7 +1,7 @@
-//! The purger: works `cdn.purge` jobs, which invalidate CDN cache paths (SPEC 3.1).
+//! The purger works `cdn.purge` jobs, which invalidate CDN cache paths (SPEC 3.1).
 //!
-//! [`Purger`] is the handler, [`Payload`] what upstream sends. All jobs of a process share requests by way of the
-//! coalescer; `cdn.rs` is the remote call, `progress.rs` what is done of a job.
+//! [`Purger`] is the handler, and [`Payload`] the job's payload. All jobs of a process share requests through the
+//! coalescer. The API call is in `cdn.rs`, and the progress of a job in `progress.rs`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,15 +37,15 @@ pub struct PurgerOptions {
     #[command(flatten)]
     pub cdn: CdnOptions,
 
-    /// How long a purge request that is not full waits for paths of further jobs, from the last one that came; while
-    /// jobs keep coming up to ten times this. A job alone in the process goes at once. 0ms switches sharing off: each
-    /// request carries one job's paths only
+    /// Time for which a purge request that is not full waits for paths of further jobs after the last one; at most ten
+    /// times this while jobs keep arriving. A job that is alone in the process is sent at once. 0ms disables sharing:
+    /// each request contains the paths of one job
     #[arg(long, env = "GENFLEET_BATCH_LINGER", value_name = "DURATION", default_value = "20ms", value_parser = options::duration)]
     pub batch_linger: Duration,
 }
 
 impl PurgerOptions {
-    /// Lets a stand-in of this address take the purges of other CDNs: no secrets are needed, and none are sent.
+    /// Sends the purges of other CDNs to a stand-in at this address, without secrets.
     pub fn stand_in(&mut self, address: &str) {
         self.cdn.stand_in = address.parse().ok();
     }
@@ -55,7 +55,7 @@ impl PurgerOptions {
 #[derive(Debug)]
 pub struct Purger {
     coalescer: Coalescer,
-    /// Says why the CDN cannot purge a path.
+    /// Describes why the CDN cannot purge a path.
     refuses: fn(&str) -> Option<String>,
 }
 
@@ -77,7 +77,7 @@ impl JobHandler for Purger {
 
     fn new(options: PurgerOptions, services: &Services) -> Result<Self, ConfigError> {
         options.cdn.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-        // Series that exist from the start, since an increase from nothing would go unseen.
+        // Creates the series at the start, because an increase from no value is not visible.
         metrics::counter!(metric::PURGE_PATHS).absolute(0);
         let _ = metrics::histogram!(metric::PURGE_BATCH_PATHS);
         cdn::start(options.cdn.chosen()?, &options, services)
@@ -122,7 +122,7 @@ impl JobHandler for Purger {
 }
 
 impl Purger {
-    /// Makes a purger of `cdn`, and starts its tasks.
+    /// Creates a purger for `cdn`, and starts its tasks.
     fn of<C: Cdn>(cdn: C, refuses: fn(&str) -> Option<String>, linger: Duration, services: &Services) -> Self {
         let (coalescer, task) = Coalescer::new(cdn, linger);
         services.supervisor.spawn("coalescer", task);
@@ -139,7 +139,7 @@ impl Purger {
     }
 }
 
-/// The error, with what was achieved and what to go on from.
+/// Adds the report and the state for the next attempt to an error.
 fn with_progress(error: JobError, progress: &PurgeProgress, report: &PurgeReport) -> JobError {
     let error = error.with_report(serde_json::to_value(report).unwrap_or(Value::Null));
     match progress.state().and_then(|state| serde_json::to_value(state).ok()) {

@@ -1,4 +1,4 @@
-//! The payload, and the rules of a path. Whether a path exists is for the API to say.
+//! The payload of a job, and the rules for a path. The API decides whether a path exists.
 
 use std::borrow::Cow;
 
@@ -6,23 +6,23 @@ use genfleet_core::job::Violation;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A path is at most this long, in bytes.
+/// Maximum length of a path in bytes.
 pub(crate) const MAX_PATH_BYTES: usize = 2048;
 
 /// CDN cache paths to invalidate.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Payload {
-    /// Each begins with `/`; a `*` as the very last character stands for everything that begins so.
+    /// Paths that begin with `/`; a `*` as the last character matches everything with this prefix.
     #[schemars(length(min = 1, max = 10_000))]
     pub paths: Vec<String>,
-    /// Has to be true if a path is `/*`.
+    /// Must be true if a path is `/*`.
     #[serde(default)]
     pub allow_purge_all: bool,
 }
 
 impl Payload {
-    /// Lists every path that breaks a rule, with the first rule it breaks.
+    /// Returns every invalid path, with the first rule that it violates.
     pub(crate) fn violations(&self) -> Vec<Violation> {
         let broken = |path: &String| broken_rule(path).or_else(|| self.forbids(path));
         self.paths
@@ -37,7 +37,7 @@ impl Payload {
     }
 }
 
-/// Returns the first rule that `path` breaks.
+/// Returns the first rule that `path` violates.
 fn broken_rule(path: &str) -> Option<&'static str> {
     let Some(after_slash) = path.strip_prefix('/') else {
         return Some("a path starts with /");
@@ -60,7 +60,7 @@ fn broken_rule(path: &str) -> Option<&'static str> {
     }
 }
 
-/// Returns whether a path has a dot segment for those who decode it before they resolve it.
+/// Returns true if a path has a dot segment after it is decoded.
 fn has_dot_segment(path: &str) -> bool {
     let mut decoded = Cow::Borrowed(path);
     for (code, character) in [("%2e", "."), ("%2E", "."), ("%2f", "/"), ("%2F", "/")] {

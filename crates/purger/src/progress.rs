@@ -1,5 +1,4 @@
-//! The progress of a job: which of its paths are purged, by which requests. It travels with the job as [`State`] and is
-//! reported as [`PurgeReport`].
+//! The progress of a job: its purged paths and their requests. It is kept as [`State`] and reported as [`PurgeReport`].
 
 use std::sync::Arc;
 
@@ -7,13 +6,13 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Request ids kept and reported.
+/// Maximum number of request ids that are kept and reported.
 const MAX_REQUEST_IDS: usize = 100;
 /// The bytes that the request ids may take of a state of 16 KiB; the bitmap of 10,000 paths takes 1.7 KB.
 const MAX_REQUEST_ID_BYTES: usize = 12_000;
 const MAX_REPORTED_PATHS: usize = 1_000;
 
-/// The state of a started job. Changes only by optional fields.
+/// The state of a started job. Later versions only add optional fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct State {
@@ -78,7 +77,7 @@ pub(crate) struct AcceptedPaths<'a> {
     pub(crate) indices: &'a [u32],
     /// The number of these that were not in the body themselves.
     pub(crate) rode_along: u32,
-    /// The request carried another job, too.
+    /// True if the request also contained another job.
     pub(crate) shared: bool,
     pub(crate) status: &'a PurgeStatus,
     pub(crate) request_ids: &'a [String],
@@ -90,11 +89,11 @@ pub(crate) struct AcceptedPaths<'a> {
 pub enum PurgeStatus {
     /// The HTTP status.
     Code(u16),
-    /// The provider's own word.
+    /// The provider's status.
     Word(String),
 }
 
-/// The progress of a job of so many paths.
+/// Creates the progress of a job with this number of paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PurgeProgress {
     state: State,
@@ -109,7 +108,7 @@ impl PurgeProgress {
         Self { state, total, done }
     }
 
-    /// Returns whether the path at `index` is purged.
+    /// Returns true if the path at `index` is purged.
     pub(crate) fn has(&self, index: u32) -> bool {
         self.state.done.has(index as usize)
     }
@@ -118,7 +117,7 @@ impl PurgeProgress {
         self.done == self.total
     }
 
-    /// Lists the indices of the paths that are left.
+    /// Returns the indices of the remaining paths.
     pub(crate) fn remaining(&self) -> impl Iterator<Item = u32> + '_ {
         (0_u32..).take(self.total).filter(|index| !self.has(*index))
     }
@@ -149,7 +148,7 @@ impl PurgeProgress {
         }
     }
 
-    /// Returns the state that travels with the job; `None` if nothing was done.
+    /// Returns the state of the job; `None` if nothing was done.
     pub(crate) fn state(&self) -> Option<&State> {
         (self.state.batches > 0).then_some(&self.state)
     }
@@ -178,7 +177,7 @@ impl PurgeProgress {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PurgeReport {
-    /// The CDN's word or its HTTP status, once it has accepted a request.
+    /// The CDN's status or its HTTP status, after it has accepted a request.
     pub status: Option<PurgeStatus>,
     /// The purged paths, the first 1,000.
     pub paths: Vec<String>,
@@ -190,13 +189,13 @@ pub struct PurgeReport {
     /// The number of entries of the payload that are not purged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remaining_count: Option<usize>,
-    /// The CDN's ids of the requests that carried this job's paths, the first 100.
+    /// The CDN's ids of the requests with this job's paths, the first 100.
     pub request_ids: Vec<String>,
     /// The number of such requests.
     pub batches: u32,
-    /// Paths that were not sent because another one in the same request did their work.
+    /// Number of paths that were not sent because another one in the same request covered them.
     pub deduplicated: u32,
-    /// Requests shared with other jobs.
+    /// Number of requests that were shared with other jobs.
     pub coalesced: u32,
 }
 

@@ -110,7 +110,7 @@ impl AnsweringMembers {
         }
     }
 
-    /// Notes the status of a process. An unverified one never displaces a verified one.
+    /// Records the status of a process. An unverified one never displaces a verified one.
     fn update(&mut self, status: MemberStatus, now: Instant) {
         let verified = status.verified == Some(true);
         if !verified && self.is_verified(&status.process) {

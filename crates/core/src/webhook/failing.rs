@@ -32,12 +32,12 @@ struct Failing {
 }
 
 impl FailingReceivers {
-    /// Notes a success, or that no more deliveries are wanted. Returns true if the receiver had been failing.
+    /// Records a success, or that no more deliveries are wanted. Returns true if the receiver had been failing.
     pub(super) fn note_success(&self, receiver: &Receiver) -> bool {
         self.lock().remove(&receiver.to_string()).is_some()
     }
 
-    /// Notes a failure. Returns true if it is the first in a row.
+    /// Records a failure. Returns true if it is the first in a row.
     pub(super) fn note_failure(&self, receiver: &Receiver, why: &str, now: Instant) -> bool {
         let mut all = self.lock();
         all.retain(|_, failing| now.saturating_duration_since(failing.last) < LATELY);

@@ -20,7 +20,7 @@ impl WindowEnd {
         Self { earliest, latest: now + reset + RESET_SLACK }
     }
 
-    /// Returns whether this end is certainly before `other`. Two estimates of one window overlap.
+    /// Returns true if this end is certainly before `other`. Two estimates of one window overlap.
     pub(super) fn is_before(self, other: Self) -> bool {
         self.latest < other.earliest
     }
@@ -50,7 +50,7 @@ impl Window {
         Self { end, ends: None, counted: 0, spread: None }
     }
 
-    /// Returns whether no answer described it yet.
+    /// Returns true if no answer described it yet.
     pub(super) const fn is_untouched(&self) -> bool {
         self.ends.is_none() && self.counted == 0
     }

@@ -1,4 +1,5 @@
-//! The background work of the client: it tries bad credentials again, notices what time changed, and shows the gauges.
+//! The background task of the client: tries bad credentials again, applies changes that depend on time, and sets the
+//! gauges.
 
 use metrics::{counter, gauge};
 use tokio::time::Instant;
@@ -7,7 +8,7 @@ use super::GenesysClient;
 use genfleet_job::metric;
 
 impl GenesysClient {
-    /// Does the background work. Never ends.
+    /// Runs the background task. Never ends.
     pub async fn run(self) {
         let (mut changes, mut seconds_shown) = (self.changes(), 0);
         let mut audit = self.audit().conditions();

@@ -1,4 +1,4 @@
-//! The state of the client as others see it: intake, the fleet, `/readyz`, and the operator's tool.
+//! The state of the client for other modules: the intake, the fleet, `/readyz`, and the operator's tool.
 
 use std::{
     path::Path,
@@ -114,8 +114,8 @@ impl GenesysClient {
         control.audit.clone().into_iter().chain(credentials).chain(forbidden).chain(workers).collect()
     }
 
-    /// Describes what is wrong although the process is ready: an API that does not answer, a pause that a worker set, a
-    /// clock that is off, and what the next job tries again.
+    /// Describes the problems of a ready process: an API that does not answer, a pause that a worker set, a wrong clock,
+    /// and failures that the next job tries again.
     pub fn warnings(&self) -> Vec<String> {
         let pauses: Vec<String> = {
             let control = self.shared.admission.control();
@@ -140,7 +140,7 @@ impl GenesysClient {
         self.clock_skew().ahead()
     }
 
-    /// Describes how far this machine's clock is off, if it is.
+    /// Describes how much this machine's clock is wrong, if it is.
     pub fn clock_warning(&self) -> Option<String> {
         self.clock_skew().describe()
     }
@@ -166,12 +166,12 @@ impl GenesysClient {
         self.shared.clock_skew.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns how long the client's limit is still exhausted, as the API told this process.
+    /// Returns how long the client's limit is still exhausted, as the API reported it to this process.
     pub fn client_limit_pause(&self) -> Option<Duration> {
         self.shared.admission.control().client_limit_pause(Instant::now())
     }
 
-    /// Sends nothing for so long: another process of the client met the client's limit.
+    /// Pauses for this time, because another process has exhausted the client's limit.
     pub fn pause_for_client_limit(&self, wait: Duration) {
         self.shared.admission.control().pause_for_peer(Instant::now(), wait);
     }

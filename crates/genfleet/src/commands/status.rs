@@ -67,7 +67,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Returns whether the last report had problems.
+/// Returns true if the last report had problems.
 async fn show(options: &Options) -> anyhow::Result<bool> {
     let mut source = Source::open(&options.queue).await?;
     let Some(interval) = options.watch else {

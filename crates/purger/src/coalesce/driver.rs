@@ -23,11 +23,11 @@ use crate::cdn::{Cdn, PurgeAccepted, PurgeRefusal, RefusalCause};
 /// A command of a job.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// A job came.
+    /// Adds a job.
     Submit { key: JobKey, order: PurgeOrder, reply: oneshot::Sender<PurgeOutcome> },
-    /// It is to end as soon as its requests in flight did, and none of them is repeated.
+    /// Ends a job as soon as its requests in flight have ended; none of them is repeated.
     Withdraw(JobKey),
-    /// It ends now.
+    /// Ends a job now.
     Leave(JobKey),
 }
 
@@ -85,8 +85,8 @@ impl<C: Cdn> Driver<C> {
         }
     }
 
-    /// Sends what needs not wait for a permit, and waits for the other permits. True if something was sent: then
-    /// another request may be due.
+    /// Sends the requests that need not wait for a permit, and waits for the other permits. Returns true if one was
+    /// sent, so that another may be due.
     fn get_permits(&mut self) -> bool {
         let mut is_sent = false;
         for ask in self.state.take_new_asks() {
@@ -118,7 +118,7 @@ impl<C: Cdn> Driver<C> {
         Ok(())
     }
 
-    /// Sends what is packed now. Where nothing is left to send, the permit goes back, and the result is false.
+    /// Packs and sends a request. If nothing is left to send, returns the permit, and false.
     fn send(&mut self, ask: AskId, purpose: RequestPurpose, permit: C::Permit) -> bool {
         let Some(request) = self.state.begin_request(ask, purpose) else { return false };
         let cdn = self.cdn.clone();

@@ -1,4 +1,4 @@
-//! One job in the coalescer: what it asks for, how far it is, and what it gets at the end.
+//! A job in the coalescer: its order, its progress and its outcome.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -19,13 +19,13 @@ use crate::{
     progress::{AcceptedPaths, PurgeProgress},
 };
 
-/// The paths that a job hands in.
+/// The paths of a job.
 #[derive(Clone, Debug)]
 pub(crate) struct PurgeOrder {
     pub(crate) job: JobId,
-    /// The payload's.
+    /// The paths of the payload.
     pub(crate) paths: Arc<[Arc<str>]>,
-    /// The part of them that is purged already.
+    /// The paths that are already purged.
     pub(crate) progress: PurgeProgress,
     pub(crate) trace: Option<TraceContext>,
 }
@@ -36,7 +36,7 @@ pub(crate) struct PurgeOutcome {
     pub(crate) progress: PurgeProgress,
     /// HTTP requests sent for it.
     pub(crate) requests: u32,
-    /// Why it is not done; `None` if all paths are purged.
+    /// The reason why it failed; `None` if all paths are purged.
     pub(crate) error: Option<JobError>,
     /// The trace contexts of the requests that it shared.
     pub(crate) shared: Vec<TraceContext>,
@@ -47,15 +47,15 @@ pub(super) struct JobEntry {
     order: PurgeOrder,
     requests: u32,
     shared: Vec<TraceContext>,
-    /// The requests in flight that carry its paths.
+    /// The requests in flight with its paths.
     in_flight: BTreeSet<RequestId>,
-    /// Why it ends; it does as soon as nothing of it is in flight.
+    /// The reason why it ends, as soon as none of its requests is in flight.
     ending: Option<JobError>,
     /// The investigations that suspect it.
     suspected_in: BTreeSet<InvestigationId>,
-    /// Its waiting paths, while it is suspected and does not travel with others.
+    /// Its waiting paths, while it is suspected and shares no requests.
     held: Option<Vec<(u32, Arc<str>)>>,
-    /// Since when its paths wait; `None` if they are in no hurry.
+    /// Time since which its paths wait; `None` if they are not urgent.
     pub(super) waiting_since: Option<Instant>,
     reply: oneshot::Sender<PurgeOutcome>,
 }
@@ -84,12 +84,12 @@ impl JobEntry {
         self.order.progress.remaining().map(|index| self.path(index)).collect()
     }
 
-    /// Returns a path of the payload, as it waits.
+    /// Returns a path of the payload in its waiting form.
     pub(super) fn path(&self, index: u32) -> (u32, Arc<str>) {
         (index, Arc::clone(&self.order.paths[index as usize]))
     }
 
-    /// Returns whether it is to end, so that no further request carries it.
+    /// Returns true if it is to end, so that no further request carries it.
     pub(super) fn is_ending(&self) -> bool {
         visits::count();
         self.ending.is_some()
@@ -115,7 +115,7 @@ impl JobEntry {
     pub(super) fn answer(self) {
         let is_complete = self.order.progress.is_complete();
         let error = self.ending.filter(|_| !is_complete);
-        // Nobody listens any more if the handler was dropped: then the job comes again.
+        // The receiver may be gone if the handler was dropped. Then the job is redelivered.
         let Self { requests, shared, .. } = self;
         let _ = self.reply.send(PurgeOutcome { progress: self.order.progress, requests, error, shared });
     }
@@ -136,7 +136,7 @@ impl JobEntry {
         self.in_flight.iter().copied()
     }
 
-    /// Notes what an accepted request did for it.
+    /// Records the paths that an accepted request purged for it.
     pub(super) fn note_accepted(&mut self, share: &JobShare, is_shared: bool, accepted: &PurgeAccepted) {
         visits::count();
         self.shared.extend(accepted.trace.clone().filter(|_| is_shared));
@@ -149,7 +149,7 @@ impl JobEntry {
         });
     }
 
-    /// Keeps its waiting paths from travelling with others.
+    /// Removes its waiting paths from shared requests.
     pub(super) fn hold(&mut self, waiting: Vec<(u32, Arc<str>)>) {
         visits::count();
         self.held.get_or_insert_default().extend(waiting);

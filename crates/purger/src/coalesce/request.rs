@@ -1,4 +1,4 @@
-//! A request in flight, and the part that each job has in it.
+//! A request in flight, and the share of each job in it.
 //!
 //! It is several HTTP requests if the client repeats it, and waits between them. It is stopped (the HTTP request in
 //! flight is finished, no further one is begun) as soon as one of its jobs withdraws, or none of them wants more of it.
@@ -17,7 +17,7 @@ use super::{
 
 pub(super) type RequestId = u64;
 
-/// The purpose that a request is sent for.
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestPurpose {
     Pool,
@@ -29,7 +29,7 @@ pub(super) enum RequestPurpose {
 pub(super) struct InFlightRequest {
     pub(super) lines: Vec<RequestLine>,
     pub(super) purpose: RequestPurpose,
-    /// The number of its jobs that are not to end.
+    /// The number of its jobs that continue.
     staying: usize,
     stop: CancellationToken,
 }
@@ -54,7 +54,7 @@ impl InFlightRequest {
         self.stop.cancel();
     }
 
-    /// Records that one of its jobs is to end; stops it where that was the last one that stayed.
+    /// Records that one of its jobs ends. Stops the request if no other job continues.
     pub(super) fn lose_job(&mut self) {
         visits::count();
         self.staying = self.staying.saturating_sub(1);
@@ -64,7 +64,7 @@ impl InFlightRequest {
     }
 }
 
-/// The part of a request that is one job's.
+/// The share of one job in a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct JobShare {
     pub(super) indices: Vec<u32>,

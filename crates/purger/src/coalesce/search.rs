@@ -191,7 +191,7 @@ impl CoalescerState {
         self.finish(id, closed.jobs, closed.waiters);
     }
 
-    /// Lets those begin that waited for an investigation, and clears its jobs.
+    /// Starts the investigations that waited for another one, and clears its jobs.
     fn finish(&mut self, id: InvestigationId, jobs: BTreeSet<JobKey>, waiters: Vec<InvestigationId>) {
         self.clear(id, jobs.iter().copied());
         for waiter in waiters {
@@ -203,7 +203,7 @@ impl CoalescerState {
             if refused.is_whole {
                 self.open_or_wait(waiter, refused, error, waiters);
             } else {
-                // A job that left it may well have asked for the rejected path.
+                // A job that left it may have contained the rejected path.
                 self.put_back(items(&refused.lines));
                 self.finish(waiter, jobs, waiters);
             }
@@ -227,7 +227,7 @@ impl CoalescerState {
         }
     }
 
-    /// Lets jobs travel again that no investigation suspects.
+    /// Lets jobs that no investigation suspects share requests again.
     fn release_cleared(&mut self, jobs: impl IntoIterator<Item = JobKey>) {
         for job in jobs {
             let Some(entry) = self.entries.get_mut(&job).filter(|entry| entry.is_held()) else { continue };

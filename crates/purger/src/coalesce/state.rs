@@ -27,7 +27,7 @@ use crate::cdn::{Capacity, PurgeAccepted, RequestContext};
 
 pub(super) type AskId = u64;
 
-/// Permits that are asked for at the same time, at most: who has one makes room for the next.
+/// Maximum number of permits that are requested at the same time.
 const MAX_ASKS: usize = 256;
 
 #[derive(Debug)]
@@ -52,12 +52,12 @@ pub(super) struct CoalescerState {
     /// The urgent jobs in the pool, in the order of their waiting time.
     hurried: BTreeSet<(Instant, JobKey)>,
     unhurried: BTreeSet<JobKey>,
-    /// Jobs that may be over since the last event.
+    /// Jobs that may have ended since the last event.
     maybe_over: Vec<JobKey>,
-    /// Permits asked for to send what waits, and the turn up to which they are asked for.
+    /// Permits that are requested for waiting paths, and the turn up to which they are requested.
     asks: BTreeMap<AskId, CancellationToken>,
     asked_until: Option<u64>,
-    /// Permits that are to be asked for.
+    /// Permits that have to be requested.
     new_asks: Vec<PermitAsk>,
     pub(super) requests: HashMap<RequestId, InFlightRequest>,
     pub(super) investigations: BTreeMap<InvestigationId, Investigation>,
@@ -95,7 +95,7 @@ impl CoalescerState {
         self.linger.note_arrival(now);
     }
 
-    /// Lets `job` end as soon as its HTTP requests in flight did.
+    /// Ends `job` as soon as its HTTP requests in flight have ended.
     pub(super) fn withdraw(&mut self, job: JobKey) {
         self.end(job, JobError::interrupted());
         let Some(entry) = self.entries.get(&job) else { return };
@@ -107,7 +107,7 @@ impl CoalescerState {
         self.answer(job);
     }
 
-    /// Lets `job` end with `error` once its requests in flight did; no further one takes it along.
+    /// Ends `job` with `error` as soon as its requests in flight have ended. No further request contains it.
     pub(super) fn end(&mut self, job: JobKey, error: JobError) {
         self.take_waiting(job);
         let Some(entry) = self.entries.get_mut(&job) else { return };
@@ -143,7 +143,7 @@ impl CoalescerState {
         }
     }
 
-    /// Returns whether no further request takes `job` along.
+    /// Returns true if no further request takes `job` along.
     pub(super) fn is_gone(&self, job: JobKey) -> bool {
         self.entries.get(&job).is_none_or(JobEntry::is_ending)
     }
@@ -216,7 +216,7 @@ impl CoalescerState {
         while self.asks.len() < due {
             self.ask_for_pool();
         }
-        // A permit that was asked for serves whoever waits when it comes.
+        // A requested permit serves the paths that wait when it arrives.
         let wanted = due.max(usize::from(!self.pool.is_empty()));
         while self.asks.len() > wanted {
             if let Some((_, stop)) = self.asks.pop_last() {
@@ -293,7 +293,7 @@ impl CoalescerState {
     pub(super) fn refuse_permit(&mut self, ask: AskId, purpose: RequestPurpose, error: &JobError) {
         match purpose {
             RequestPurpose::Pool => {
-                // Who came since one was taken back asks anew.
+                // Jobs that were added after a cancelled request need a new one.
                 if self.asks.remove(&ask).is_some() {
                     let waiting: Vec<_> = self.pool.jobs().collect();
                     self.end_all(waiting, error);
@@ -325,7 +325,7 @@ impl CoalescerState {
         Some((request, shares))
     }
 
-    /// Notes for every job what an accepted request did for it.
+    /// Records for every job the paths that an accepted request purged.
     pub(super) fn note_accepted(&mut self, shares: &BTreeMap<JobKey, JobShare>, accepted: &PurgeAccepted) {
         let is_shared = shares.len() > 1;
         for (job, share) in shares {

@@ -39,7 +39,7 @@ pub struct Payload {
     /// The topics whose events are sent, e.g. `v2.detail.events.conversation.{id}.user.end`.
     #[schemars(length(min = 1, max = 10_000))]
     pub topics: Vec<String>,
-    /// Notes for administrators. Without them, existing notes are kept.
+    /// Records for administrators. Without them, existing notes are kept.
     pub notes: Option<String>,
     /// True to activate the integration, false to deactivate it. Default true.
     pub enabled: Option<bool>,
