@@ -28,7 +28,8 @@ pub(crate) enum Plugins {
 /// A node with its own ports, cookie, data and epmd. When it is dropped, it is killed and its folder is removed.
 pub(crate) struct Node {
     beam: Option<Ended>,
-    _epmd: Ended,
+    /// `None` if it uses that of the first node of its cluster.
+    _epmd: Option<Ended>,
     _guardian: Guardian,
     directory: PathBuf,
     url: String,
@@ -41,15 +42,24 @@ impl Node {
     }
 
     pub(crate) async fn start_new(plugins: Plugins) -> Self {
-        let directory = fresh_directory("rabbitmq");
         let wanted: &[&str] = if plugins == Plugins::Management { &["management"] } else { &[] };
+        Self::prepared(wanted).await
+    }
+
+    /// Starts a node that joins the cluster of this one. This one has to outlive it.
+    pub(crate) async fn start_beside(&self) -> Self {
+        Self::prepared(&["beside", path(&self.directory)]).await
+    }
+
+    async fn prepared(wanted: &[&str]) -> Self {
+        let directory = fresh_directory("rabbitmq");
         let prepared = script(&[&["prepare", path(&directory)], wanted].concat()).output().expect("bash runs");
         assert!(prepared.status.success(), "no folder for a node: {prepared:?}");
         let output = String::from_utf8_lossy(&prepared.stdout).into_owned();
         let mut urls = output.lines().map(str::to_owned);
         let mut node = Self {
             _guardian: Guardian::of(&directory),
-            _epmd: Ended::spawn("epmd", &directory),
+            _epmd: (!wanted.contains(&"beside")).then(|| Ended::spawn("epmd", &directory)),
             beam: None,
             url: urls.next().expect("its AMQP address"),
             management: urls.next(),
