@@ -1,16 +1,18 @@
-//! The minimal worker of `tests/bench` for `cdn.purge` jobs. It receives a job, sends its request, publishes a
-//! result, waits for the broker's confirmation and acknowledges. It has no validation, no retries, no budget, no
-//! audit and no metrics.
+//! The minimal worker of `tests/bench`. It receives a job, sends its request, publishes a result, waits for the
+//! broker's confirmation and acknowledges. It has no validation, no retries, no budget, no audit and no metrics.
 //!
-//! Environment: `AMQP_URL`, `API_URL`, `JOBS` and `RESULTS` (queues), `TOGETHER` (jobs a request: 1, or up to 100).
+//! Environment: `AMQP_URL`, `API_URL`, `JOBS` (queue), `RESULTS_EXCHANGE` and `RESULTS` (routing key); for `cdn.purge`
+//! `TOGETHER` (jobs a request: 1, or up to 100); for the other kinds, see [`replay`], `REQUESTS` (a file with the
+//! requests of each job), `IN_FLIGHT` (jobs) and `ALONE` (which requests are sent by one job at a time: `2..4`).
 #![expect(clippy::unwrap_used, reason = "a benchmark: whatever goes wrong ends it")]
+#![expect(unreachable_pub, reason = "nothing uses this but itself")]
 
 use std::{env, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties,
+    BasicProperties, Channel, Connection, ConnectionProperties, PublisherConfirm,
     message::Delivery,
     options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions},
     types::FieldTable,
@@ -20,6 +22,11 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::{Instant, timeout_at},
 };
+
+use self::replay::Replay;
+
+mod recorded;
+mod replay;
 
 /// Number of unacknowledged jobs, as for the purger.
 const PREFETCH: u16 = 256;
@@ -56,9 +63,11 @@ struct Done<'a> {
 /// The connections, shared by all jobs.
 struct Worker {
     http: reqwest::Client,
+    api: String,
     purge: String,
     authorization: String,
     publisher: Channel,
+    exchange: String,
     results: String,
     requests: Semaphore,
 }
@@ -74,15 +83,24 @@ async fn main() {
     let (consumer, publisher) =
         (connection.create_channel().await.unwrap(), connection.create_channel().await.unwrap());
     publisher.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let replay = env::var_os("REQUESTS").map(|file| Replay::of(&file));
     let together: usize = variable("TOGETHER").parse().unwrap();
-    let prefetch = if together == 1 { PREFETCH } else { 16 * 100 };
+    let prefetch = match &replay {
+        Some(_) => variable("IN_FLIGHT").parse().unwrap(),
+        None if together == 1 => PREFETCH,
+        None => 16 * 100,
+    };
     consumer.basic_qos(prefetch, BasicQosOptions::default()).await.unwrap();
     let worker = Arc::new(Worker::new(publisher).await);
     let queue = variable("JOBS");
     let (options, table) = (BasicConsumeOptions::default(), FieldTable::default());
     let deliveries = consumer.basic_consume(queue.as_str().into(), "".into(), options, table).await.unwrap();
     let deliveries = deliveries.map(Result::unwrap);
-    if together == 1 { one_by_one(worker, deliveries).await } else { gathered(worker, deliveries, together).await }
+    match replay {
+        Some(replay) => replay::work_all(worker, deliveries, replay).await,
+        None if together == 1 => one_by_one(worker, deliveries).await,
+        None => gathered(worker, deliveries, together).await,
+    }
 }
 
 async fn one_by_one(worker: Arc<Worker>, mut deliveries: impl Stream<Item = Delivery> + Unpin) {
@@ -133,8 +151,10 @@ impl Worker {
         Self {
             http,
             purge: format!("{api}/api/v2/external/cdn/purge"),
+            api,
             authorization: format!("Bearer {}", token.access_token),
             publisher,
+            exchange: variable("RESULTS_EXCHANGE"),
             results: variable("RESULTS"),
             requests: Semaphore::new(REQUESTS),
         }
@@ -147,15 +167,19 @@ impl Worker {
         let status = self.send(serde_json::to_vec(&request).unwrap().into()).await;
         let mut confirms = Vec::with_capacity(jobs.len());
         for job in &jobs {
-            let result = serde_json::to_vec(&Done { subject: job.id, outcome: "succeeded", status }).unwrap();
-            let properties =
-                BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into());
-            let (exchange, key, options) = ("".into(), self.results.as_str().into(), BasicPublishOptions::default());
-            confirms.push(self.publisher.basic_publish(exchange, key, options, &result, properties).await.unwrap());
+            confirms.push(self.publish(job.id, status).await);
         }
         for confirm in confirms {
             assert!(confirm.await.unwrap().is_ack());
         }
+    }
+
+    /// Publishes the result of a job.
+    async fn publish(&self, job: &str, status: u16) -> PublisherConfirm {
+        let result = serde_json::to_vec(&Done { subject: job, outcome: "succeeded", status }).unwrap();
+        let properties = BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into());
+        let (exchange, key) = (self.exchange.as_str().into(), self.results.as_str().into());
+        self.publisher.basic_publish(exchange, key, BasicPublishOptions::default(), &result, properties).await.unwrap()
     }
 
     async fn send(&self, body: Bytes) -> u16 {
