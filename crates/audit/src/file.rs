@@ -10,7 +10,7 @@ use std::{
 
 use tracing::info;
 
-use super::{lock::Lock, names::FileSeries, record::Line};
+use super::{lock::ChainLock, names::FileSeries, record::Line};
 use genfleet_job::file;
 
 /// The file to which lines are appended.
@@ -32,7 +32,7 @@ struct Parts {
     number: u32,
     length: u64,
     limit: u64,
-    _lock: Lock,
+    _lock: ChainLock,
 }
 
 /// Syncs a file, also while more is written to it.

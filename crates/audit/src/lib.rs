@@ -32,7 +32,7 @@ use self::{
     file::LogFile,
     record::{Chain, Line},
     subject::SubjectState,
-    writer::{Mark, Writer},
+    writer::{SyncMark, Writer},
 };
 pub use self::{
     intent::{Effect, Intent},
@@ -86,7 +86,7 @@ struct Shared {
     work: Notify,
     /// Notified when lines wait and the writing thread lingers.
     more: Condvar,
-    written: watch::Sender<Mark>,
+    written: watch::Sender<SyncMark>,
     /// The last line whose durability a task waits for.
     wanted: watch::Sender<u64>,
     synced: watch::Sender<u64>,
@@ -131,7 +131,7 @@ impl Audit {
             state: Mutex::new(state),
             work: Notify::new(),
             more: Condvar::new(),
-            written: watch::Sender::new(Mark::up_to(last)),
+            written: watch::Sender::new(SyncMark::up_to(last)),
             wanted: watch::Sender::new(last),
             synced: watch::Sender::new(last),
             condition: watch::Sender::default(),

@@ -12,13 +12,13 @@ use genfleet_job::file;
 
 /// The right to write one chain. Dropping it releases the lock and removes its file.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub(crate) struct ChainLock {
     path: PathBuf,
     // Held until after the file is removed.
     _file: File,
 }
 
-impl Lock {
+impl ChainLock {
     /// Takes the lock in the file at `path`; `None` if another process has it.
     pub(crate) fn take(path: &Path) -> io::Result<Option<Self>> {
         loop {
@@ -43,7 +43,7 @@ fn is_still(path: &Path, file: &File) -> io::Result<bool> {
     }
 }
 
-impl Drop for Lock {
+impl Drop for ChainLock {
     fn drop(&mut self) {
         // A file that remains does no harm.
         let _ = fs::remove_file(&self.path);

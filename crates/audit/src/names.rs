@@ -23,7 +23,7 @@ impl FileSeries {
     /// Returns the series of the process with this number, from 1, among those that share the name.
     #[must_use]
     pub(crate) fn of_process(&self, number: u32) -> Self {
-        if number == 1 { self.clone() } else { Self::new(self.named(&format!("-{number}"))) }
+        if number == 1 { self.clone() } else { Self::new(self.path_with(&format!("-{number}"))) }
     }
 
     /// Returns the path of the first part.
@@ -32,7 +32,7 @@ impl FileSeries {
     }
 
     pub(crate) fn part(&self, number: u32) -> PathBuf {
-        if number == 1 { self.first.clone() } else { self.named(&format!(".{number:04}")) }
+        if number == 1 { self.first.clone() } else { self.path_with(&format!(".{number:04}")) }
     }
 
     /// Returns the number of the last existing part; 1 if there is none.
@@ -59,7 +59,7 @@ impl FileSeries {
     }
 
     /// Returns the first part's name with `between` before its extension.
-    fn named(&self, between: &str) -> PathBuf {
+    fn path_with(&self, between: &str) -> PathBuf {
         let (mut name, extension) = self.split();
         name.push(between);
         name.push(extension);

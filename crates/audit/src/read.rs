@@ -47,7 +47,7 @@ pub(crate) fn read(line: &[u8]) -> Result<AuditRecord, DamagedLine> {
     let form = hash::canonical(&value);
     let Value::Object(mut members) = value else { return Err(damaged("it is no JSON object")) };
     let stated = members.remove("hash").and_then(|hash| hash.as_str().map(str::to_owned));
-    let (members, computed) = hashed(members);
+    let (members, computed) = split_hash(members);
     // If the name of the hash was changed, the content was changed, too.
     let hashes = || stated.clone().map_or_else(Vec::new, |stated| vec![stated, computed.clone()]);
     if form.as_bytes() != line {
@@ -64,7 +64,7 @@ pub(crate) fn read(line: &[u8]) -> Result<AuditRecord, DamagedLine> {
     }
 }
 
-fn hashed(members: Map<String, Value>) -> (Map<String, Value>, String) {
+fn split_hash(members: Map<String, Value>) -> (Map<String, Value>, String) {
     let value = Value::Object(members);
     let computed = hash::sha256(hash::canonical(&value));
     let Value::Object(members) = value else { return (Map::new(), computed) };

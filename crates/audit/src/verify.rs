@@ -72,7 +72,7 @@ pub fn verify(files: &[PathBuf], mut events: ClaimedLines, anchors: &[ChainLink]
     let mut report = VerifyReport { events: events.len(), anchors: anchors.len(), ..VerifyReport::default() };
     let mut anchors = Anchors::new(anchors);
     let mut walks: Vec<ChainWalk> = Vec::new();
-    for (path, first) in ordered(files)? {
+    for (path, first) in sort_files(files)? {
         report.files += 1;
         let walk = walk_of(&mut walks, &path, first.as_ref());
         for line in lines(&path)? {
@@ -131,7 +131,7 @@ pub fn lines(path: &Path) -> io::Result<impl Iterator<Item = io::Result<ReadLine
 }
 
 /// Sorts the files in the order in which they were written. Returns each with its first readable line.
-fn ordered(files: &[PathBuf]) -> io::Result<Vec<(PathBuf, Option<AuditRecord>)>> {
+fn sort_files(files: &[PathBuf]) -> io::Result<Vec<(PathBuf, Option<AuditRecord>)>> {
     let mut by_first = BTreeMap::new();
     for path in files {
         let first = lines(path)?.find_map(|found| found.map(|(_, read)| read.ok()).transpose()).transpose()?;

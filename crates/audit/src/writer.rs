@@ -65,14 +65,14 @@ impl AuditCondition {
 
 /// The lines that a sync makes durable: all up to `written`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Mark {
+pub(super) struct SyncMark {
     pub(super) written: u64,
     /// Hash of the last line; empty if this process wrote none.
     hash: String,
     file: Option<SyncHandle>,
 }
 
-impl Mark {
+impl SyncMark {
     /// The lines of an earlier process.
     pub(super) fn up_to(written: u64) -> Self {
         Self { written, ..Self::default() }
@@ -104,7 +104,7 @@ impl Writer {
                 (log, result)
             };
             // A write that panicked has lost the file.
-            let Ok((returned, result)) = shared.watched(&name, turn).await.0 else { return shared.fail() };
+            let Ok((returned, result)) = shared.run_watched(&name, turn).await.0 else { return shared.fail() };
             log = returned;
             match result {
                 Ok(()) => {}
@@ -135,9 +135,9 @@ async fn sync(shared: Arc<Shared>) {
             _ = written.wait_for(|mark| mark.written >= wanted) => {}
             _ = condition.wait_for(|condition| *condition != AuditCondition::Writable) => {}
         }
-        let Mark { written, file, .. } = shared.written.borrow().clone();
+        let SyncMark { written, file, .. } = shared.written.borrow().clone();
         if let Some(file) = file {
-            let (synced, hung) = shared.watched("syncing it", move || file.sync()).await;
+            let (synced, hung) = shared.run_watched("syncing it", move || file.sync()).await;
             match synced {
                 Ok(Ok(())) => hung.iter().for_each(|hung| shared.unblock_after(hung)),
                 Ok(Err(error)) => return shared.unsynced(&error),
@@ -171,7 +171,7 @@ impl Shared {
         }
     }
 
-    fn log_anchor(&self, mark: &Mark) {
+    fn log_anchor(&self, mark: &SyncMark) {
         let anchor = ChainLink { seq: mark.written, hash: mark.hash.clone() };
         let process = self.state().chain.as_ref().map(|chain| chain.process().to_owned());
         info!(%anchor, process, "the audit has come to here: genfleet audit verify --anchor proves it");
@@ -223,7 +223,7 @@ impl Shared {
 
     /// Runs `work` on a separate thread. If it hangs, blocks the audit unless it is already blocked, and returns that
     /// condition.
-    async fn watched<T: Send + 'static>(
+    async fn run_watched<T: Send + 'static>(
         &self,
         what: &str,
         work: impl FnOnce() -> T + Send + 'static,
@@ -251,7 +251,7 @@ impl Shared {
         metrics::counter!(metric::AUDIT_RECORDS).increment(lines.len() as u64);
         if let Some(last) = lines.last() {
             let ChainLink { seq: written, hash } = last.link.clone();
-            self.written.send_replace(Mark { written, hash, file: log.syncable() });
+            self.written.send_replace(SyncMark { written, hash, file: log.syncable() });
         }
     }
 

@@ -79,7 +79,7 @@ impl<'a> GenesysChannels<'a> {
     pub(crate) async fn find(&self, id: Uuid) -> Result<Option<ChannelAnswer>, JobError> {
         let request = ApiRequest::get(CHANNEL).at(format!("{CHANNELS}/{id}")).expect(&[200, 404]);
         let answer = self.job.send(request).await?;
-        Ok(if answer.status == 200 { Some(made(&answer, id)?) } else { None })
+        Ok(if answer.status == 200 { Some(parse_created(&answer, id)?) } else { None })
     }
 
     /// Reads the channel every second, until reads show it or the time `until` has passed.
@@ -112,7 +112,9 @@ impl<'a> GenesysChannels<'a> {
     pub(crate) async fn order(&self, channel: &Channel) -> Ordered {
         match self.job.send(ApiRequest::post(CHANNELS).json(&channel.body)).await {
             // A success without a channel may still have created one.
-            Ok(answer) => made(&answer, channel.id).map_or_else(|error| Ordered::Lost(error.into()), Ordered::Made),
+            Ok(answer) => {
+                parse_created(&answer, channel.id).map_or_else(|error| Ordered::Lost(error.into()), Ordered::Made)
+            }
             Err(error) => unmade(error),
         }
     }
@@ -120,7 +122,7 @@ impl<'a> GenesysChannels<'a> {
 
 /// Parses the channel with this id in an answer.
 #[expect(clippy::result_large_err, reason = "once per call")]
-fn made(answer: &ApiAnswer, id: Uuid) -> Result<ChannelAnswer, ApiError> {
+fn parse_created(answer: &ApiAnswer, id: Uuid) -> Result<ChannelAnswer, ApiError> {
     Ok(ChannelAnswer { status: answer.status, channel: answer.json_of(&id.to_string())? })
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct Accepted {
 /// Parses the directive in `entry`, or returns all errors. Parsing the resulting text again does not change it.
 pub(crate) fn directive(entry: &str) -> Result<Accepted, Vec<String>> {
     let directive = single(entry).map_err(|wrong| vec![wrong])?;
-    let (sources, mut wrong) = judged(&directive.value);
+    let (sources, mut wrong) = parse_sources(&directive.value);
     wrong.extend(wrong_together(&directive.name, &sources, directive.value.len()));
     if !wrong.is_empty() {
         return Err(wrong);
@@ -87,7 +87,7 @@ fn single(entry: &str) -> Result<Directive, String> {
     Ok(directive)
 }
 
-fn judged(value: &[String]) -> (Vec<Source>, Vec<String>) {
+fn parse_sources(value: &[String]) -> (Vec<Source>, Vec<String>) {
     let (mut sources, mut wrong) = (Vec::new(), Vec::new());
     for text in value {
         match Source::parse(text) {

@@ -64,7 +64,7 @@ pub struct ChannelProvisioner {
 /// The state of a job that found no free licence.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct State {
+pub struct ChannelState {
     /// True after it has waited for the time after which reads show its own channel, if there is one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub waited: bool,
@@ -79,7 +79,7 @@ impl JobHandler for ChannelProvisioner {
 
     type Options = ChannelOptions;
     type Payload = Payload;
-    type State = State;
+    type State = ChannelState;
     type Report = ChannelReport;
 
     fn new(options: ChannelOptions, _: &Services) -> Result<Self, ConfigError> {
@@ -97,17 +97,27 @@ impl JobHandler for ChannelProvisioner {
         contract::terms()
     }
 
-    async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Progress<Self>, JobError> {
+    async fn handle(
+        &self,
+        job: &JobContext,
+        payload: Payload,
+        state: ChannelState,
+    ) -> Result<Progress<Self>, JobError> {
         let channel = Channel::of(job.id(), payload, self.max_concurrent_sessions);
         // A job that returns after an error has not waited.
-        let forgotten = |error: JobError| error.with_state(json!(State::default()));
+        let forgotten = |error: JobError| error.with_state(json!(ChannelState::default()));
         self.provision(job, channel, &state).await.map_err(forgotten)
     }
 }
 
 impl ChannelProvisioner {
     /// Checks the queue and the job's own channel, and then creates the channel if a licence is free.
-    async fn provision(&self, job: &JobContext, channel: Channel, state: &State) -> Result<Progress<Self>, JobError> {
+    async fn provision(
+        &self,
+        job: &JobContext,
+        channel: Channel,
+        state: &ChannelState,
+    ) -> Result<Progress<Self>, JobError> {
         let api = GenesysChannels::new(job);
         if !api.has_queue(channel.queue_id()).await? {
             let message = format!("there is no routing queue {}", channel.queue_id());
@@ -121,9 +131,11 @@ impl ChannelProvisioner {
         }
         let taken = self.licences.take(job, &channel).await?;
         match taken.ordered {
-            Some(ordered) => ordered_channel(job, warned(channel, taken.count), ordered).await.map(Progress::Done),
+            Some(ordered) => {
+                ordered_channel(job, add_count_warning(channel, taken.count), ordered).await.map(Progress::Done)
+            }
             None if may_be_there(job, state) => {
-                Ok(Progress::Begun { state: State { waited: true }, again_in: READ_LAG })
+                Ok(Progress::Begun { state: ChannelState { waited: true }, again_in: READ_LAG })
             }
             None => Err(self.none_left()),
         }
@@ -138,7 +150,7 @@ impl ChannelProvisioner {
 
 /// Returns true if an earlier attempt of the job may have taken the last licence. Then the job waits in the queue until
 /// reads would show its channel.
-fn may_be_there(job: &JobContext, state: &State) -> bool {
+fn may_be_there(job: &JobContext, state: &ChannelState) -> bool {
     let has_just_waited = state.waited && !job.was_redelivered();
     job.may_have_run_before() && !has_just_waited
 }
@@ -149,7 +161,7 @@ fn found_made(job: &JobContext, channel: &Channel) {
     job.found(&Detail::default().with("channelId", channel.id.to_string()).with("endpoint", api::CHANNELS));
 }
 
-fn warned(mut channel: Channel, count: Count) -> Channel {
+fn add_count_warning(mut channel: Channel, count: Count) -> Channel {
     if let Count::NotListed(status) = count {
         let message = format!("licences were not counted: the platform answers {status} to the list of channels");
         channel.warnings.push(message);

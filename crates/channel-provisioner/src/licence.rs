@@ -26,7 +26,7 @@ pub(crate) struct Licences {
 
 /// The result for a channel that needs a licence.
 #[derive(Clone, Debug)]
-pub(crate) struct Taken {
+pub(crate) struct LicenceResult {
     /// The number of channels before.
     pub count: Count,
     /// The result of creating it; `None` if no licence was free.
@@ -51,7 +51,7 @@ impl Licences {
     }
 
     /// Creates `channel` if a licence is free. Waits for the lock, unless the job is stopped.
-    pub(crate) async fn take(&self, job: &JobContext, channel: &Channel) -> Result<Taken, JobError> {
+    pub(crate) async fn take(&self, job: &JobContext, channel: &Channel) -> Result<LicenceResult, JobError> {
         let api = GenesysChannels::new(job);
         let mut recent = tokio::select! {
             biased;
@@ -60,9 +60,9 @@ impl Licences {
         };
         let count = self.count(job, api, &mut recent).await?;
         if matches!(count, Count::Channels(total) if total >= self.limit) {
-            return Ok(Taken { count, ordered: None });
+            return Ok(LicenceResult { count, ordered: None });
         }
-        Ok(Taken { count, ordered: Some(recent.order(api, channel).await) })
+        Ok(LicenceResult { count, ordered: Some(recent.order(api, channel).await) })
     }
 
     /// Counts the channels. Counts again later if new channels decide whether a licence is free. If the count is

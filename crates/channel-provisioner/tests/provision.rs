@@ -5,7 +5,7 @@ mod rig;
 
 use std::time::Duration;
 
-use genfleet_channel_provisioner::State;
+use genfleet_channel_provisioner::ChannelState;
 use genfleet_core::{error::ErrorClass, hash};
 use genfleet_simulator::FaultRule;
 use serde_json::json;
@@ -169,14 +169,14 @@ async fn a_life_that_may_have_taken_the_last_licence_is_given_time_to_be_seen() 
     rig.provisioned("other").await;
     for (started, delivery_count) in [(false, 1), (true, 0)] {
         let job = rig.job("job-1").with_history(started, delivery_count);
-        let (state, again_in) = rig.begun(&job, State::default()).await;
+        let (state, again_in) = rig.begun(&job, ChannelState::default()).await;
         assert_eq!((state.waited, again_in), (true, Duration::from_secs(15)));
     }
     let job = rig.job("job-1").with_history(true, 0);
-    let error = rig.run(&job, State { waited: true }).await.unwrap_err();
+    let error = rig.run(&job, ChannelState { waited: true }).await.unwrap_err();
     assert_eq!(error.code, "license_limit_reached");
     let job = job.with_history(true, 1);
-    assert!(rig.begun(&job, State { waited: true }).await.0.waited, "killed after it had waited");
+    assert!(rig.begun(&job, ChannelState { waited: true }).await.0.waited, "killed after it had waited");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,10 +212,10 @@ async fn after_a_takeover_a_count_that_may_miss_some_is_not_believed() {
     rig.provisioned("job-1").await;
     let rig = rig.died();
     let job = rig.job("job-2").with_reads_settled_at(Instant::now() + Duration::from_millis(1500));
-    let error = rig.run(&job, State::default()).await.unwrap_err();
+    let error = rig.run(&job, ChannelState::default()).await.unwrap_err();
     assert_eq!((error.code, rig.channels().len()), ("license_limit_reached", 1));
     let counts = rig.simulator.requests().iter().filter(|one| one.method == "GET" && one.path == CHANNELS).count();
-    rig.run(&job, State::default()).await.unwrap_err();
+    rig.run(&job, ChannelState::default()).await.unwrap_err();
     let later = rig.simulator.requests().iter().filter(|one| one.method == "GET" && one.path == CHANNELS).count();
     assert_eq!(later, counts + 1, "what is too much needs no second count");
 }
@@ -229,7 +229,7 @@ async fn a_job_that_is_stopped_while_it_waits_to_count_again_orders_nothing() {
         rig.until(|rig| rig.simulator.requests().iter().any(|one| one.path == CHANNELS)).await;
         stop.cancel();
     };
-    let (ended, ()) = tokio::join!(rig.run(&job, State::default()), stopped);
+    let (ended, ()) = tokio::join!(rig.run(&job, ChannelState::default()), stopped);
     assert_eq!((ended.unwrap_err().class, rig.posts().len()), (ErrorClass::Interrupted, 0));
 }
 
@@ -248,9 +248,9 @@ async fn a_job_that_is_stopped_begins_no_further_request_and_does_not_wait_for_i
     let second = async {
         rig.until(|rig| rig.posts().len() == 1).await;
         let began = Instant::now();
-        (rig.run(&second, State::default()).await, began.elapsed())
+        (rig.run(&second, ChannelState::default()).await, began.elapsed())
     };
-    let (first, (second, took), ()) = tokio::join!(rig.run(&first, State::default()), second, stopped);
+    let (first, (second, took), ()) = tokio::join!(rig.run(&first, ChannelState::default()), second, stopped);
     assert!(first.is_ok());
     assert_eq!(second.unwrap_err().class, ErrorClass::Interrupted);
     assert!(took < Duration::from_secs(2), "{took:?}");

@@ -83,7 +83,7 @@ pub fn documents(kinds: &[KindContract], prefix: &str) -> Vec<Document> {
 fn report(contract: &KindContract) -> Value {
     let title = format!("{} report", contract.kind);
     let prefix = named::pascal(contract.kind.as_str());
-    named::named(headed(&format!("{}:report", contract.kind), &title, contract.report.clone()), &prefix)
+    named::name_parts(with_head(&format!("{}:report", contract.kind), &title, contract.report.clone()), &prefix)
 }
 
 /// The schema of a serialized `T`.
@@ -94,7 +94,7 @@ fn schema_of_written<T: JsonSchema>() -> Value {
 }
 
 /// `schema` with a head that names it: a URN, because it is served at no address.
-fn headed(name: &str, title: &str, mut schema: Value) -> Value {
+fn with_head(name: &str, title: &str, mut schema: Value) -> Value {
     let mut head = Map::new();
     head.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
     head.insert("$id".to_owned(), format!("urn:genfleet:schema:{name}").into());

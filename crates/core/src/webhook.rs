@@ -89,7 +89,7 @@ impl Webhooks {
 
     /// The receivers of the end of a job of `kind` (`unknown` if it could not be read) that names the webhook `own`;
     /// each once.
-    pub fn receivers(&self, kind: &str, own: Option<&str>) -> Vec<Receiver> {
+    pub(crate) fn receivers(&self, kind: &str, own: Option<&str>) -> Vec<Receiver> {
         if kind == Kind::WebhookDeliver.as_str() {
             return Vec::new();
         }

@@ -118,7 +118,7 @@ impl GenesysOptions {
     }
 
     /// Returns the file of further certificate authorities.
-    pub fn ca_file(&self) -> Option<PathBuf> {
+    pub(crate) fn ca_file(&self) -> Option<PathBuf> {
         set(self.genesys_ca_file.as_deref()).map(PathBuf::from)
     }
 }

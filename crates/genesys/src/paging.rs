@@ -37,7 +37,7 @@ struct Page<T> {
 pub struct Listing<T> {
     request: ApiRequest,
     /// The position of the next page; `None` at the end of the list.
-    next: Option<Place>,
+    next: Option<PagePosition>,
     pages: u32,
     seen: BTreeSet<String>,
     listed: Listed<T>,
@@ -45,7 +45,7 @@ pub struct Listing<T> {
 
 /// The place of a page in its list.
 #[derive(Debug)]
-enum Place {
+enum PagePosition {
     Number(u32),
     FirstBeforeCursor,
     After(String),
@@ -55,16 +55,16 @@ impl<T: DeserializeOwned> Listing<T> {
     /// Begins a list that is numbered by pages: `request` is sent with `pageSize=100&pageNumber=N` until a page is
     /// empty or `total` is reached.
     pub fn by_number(request: ApiRequest) -> Self {
-        Self::new(request, Place::Number(1))
+        Self::new(request, PagePosition::Number(1))
     }
 
     /// Begins a list that goes on behind a cursor: `request` is sent with `pageSize=100`, then with `after` as
     /// `nextUri` has it, until there is none or it repeats.
     pub fn by_cursor(request: ApiRequest) -> Self {
-        Self::new(request, Place::FirstBeforeCursor)
+        Self::new(request, PagePosition::FirstBeforeCursor)
     }
 
-    fn new(request: ApiRequest, first: Place) -> Self {
+    fn new(request: ApiRequest, first: PagePosition) -> Self {
         let listed = Listed { entities: Vec::new(), total: None };
         Self { request, next: Some(first), pages: 0, seen: BTreeSet::new(), listed }
     }
@@ -73,9 +73,9 @@ impl<T: DeserializeOwned> Listing<T> {
     pub fn next(&self) -> Option<ApiRequest> {
         let request = self.request.clone().query("pageSize", PAGE_SIZE);
         Some(match self.next.as_ref()? {
-            Place::Number(number) => request.query("pageNumber", number),
-            Place::FirstBeforeCursor => request,
-            Place::After(after) => request.query("after", after),
+            PagePosition::Number(number) => request.query("pageNumber", number),
+            PagePosition::FirstBeforeCursor => request,
+            PagePosition::After(after) => request.query("after", after),
         })
     }
 
@@ -88,13 +88,13 @@ impl<T: DeserializeOwned> Listing<T> {
         self.listed.entities.extend(page.entities);
         self.listed.total = page.total.or(self.listed.total);
         self.next = match self.next.take() {
-            Some(Place::Number(number)) => {
+            Some(PagePosition::Number(number)) => {
                 let is_whole = self.listed.total.is_some_and(|total| self.listed.entities.len() as u64 >= total);
-                (!is_empty && !is_whole).then_some(Place::Number(number + 1))
+                (!is_empty && !is_whole).then_some(PagePosition::Number(number + 1))
             }
-            Some(Place::FirstBeforeCursor | Place::After(_)) | None => {
+            Some(PagePosition::FirstBeforeCursor | PagePosition::After(_)) | None => {
                 let after = page.next_uri.as_deref().and_then(cursor);
-                after.filter(|after| self.seen.insert(after.clone())).map(Place::After)
+                after.filter(|after| self.seen.insert(after.clone())).map(PagePosition::After)
             }
         };
         if self.pages >= MOST_PAGES && self.next.is_some() {

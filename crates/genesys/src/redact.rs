@@ -181,7 +181,7 @@ impl Redactor {
 
 /// Lists `text` as it is, with its escapes decoded, with theirs decoded, and so on.
 fn layers(text: &[u8]) -> impl Iterator<Item = Layer> {
-    iter::successors(Some(Layer::of(text)), Layer::decoded).take(layer::MOST + 1)
+    iter::successors(Some(Layer::of(text)), Layer::decode).take(layer::MOST + 1)
 }
 
 /// Encodes `secret` as a part of a longer text in base64, if `shift` bytes beyond a multiple of three come before it.

@@ -104,7 +104,7 @@ impl Addresses {
 
     /// Returns the address of `path`; `None` if it would become another one: `..` climbs, and `?`, `#`, a space or `{`
     /// have to be encoded by the caller.
-    pub fn at(&self, path: &str) -> Option<Url> {
+    pub(crate) fn at(&self, path: &str) -> Option<Url> {
         let mut url = self.api.clone();
         let whole = format!("{}{path}", self.api.path().trim_end_matches('/'));
         url.set_path(&whole);

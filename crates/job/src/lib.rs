@@ -66,7 +66,7 @@ pub struct JobId(Arc<str>);
 
 impl JobId {
     /// The longest id, in characters.
-    pub const LONGEST: usize = 128;
+    pub(crate) const LONGEST: usize = 128;
 
     /// Parses an id; `None` if it is invalid.
     pub fn parse(given: &str) -> Option<Self> {

@@ -222,13 +222,13 @@ fn schema_errors(error: &ValidationError<'_>, rules: &PatternRules) -> Vec<Schem
             format!("must be one of {}", constants(context).join(", "))
         }
         ValidationErrorKind::MinItems { limit } => {
-            format!("must have at least {}", counted(*limit, "entry", "entries"))
+            format!("must have at least {}", count_with_unit(*limit, "entry", "entries"))
         }
         ValidationErrorKind::MinLength { limit } => {
-            format!("must have at least {}", counted(*limit, "character", "characters"))
+            format!("must have at least {}", count_with_unit(*limit, "character", "characters"))
         }
         ValidationErrorKind::MaxLength { limit } => {
-            format!("must have at most {}", counted(*limit, "character", "characters"))
+            format!("must have at most {}", count_with_unit(*limit, "character", "characters"))
         }
         ValidationErrorKind::Minimum { limit } => format!("must be at least {limit}"),
         ValidationErrorKind::Maximum { limit } => format!("must be at most {limit}"),
@@ -238,7 +238,7 @@ fn schema_errors(error: &ValidationError<'_>, rules: &PatternRules) -> Vec<Schem
 }
 
 /// `1 entry`, `2 entries`.
-fn counted(count: u64, one: &str, many: &str) -> String {
+fn count_with_unit(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 

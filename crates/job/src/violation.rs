@@ -60,7 +60,7 @@ pub struct Violations {
 
 impl Violations {
     /// Adds a violation, or only counts it.
-    pub fn push(&mut self, violation: Violation) {
+    pub(crate) fn push(&mut self, violation: Violation) {
         self.total += 1;
         if !self.is_full() {
             self.kept.push(violation.cut());
@@ -68,12 +68,12 @@ impl Violations {
     }
 
     /// Returns true if further violations are only counted.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.kept.len() >= MAX_VIOLATIONS_KEPT
     }
 
     /// Counts `more` violations without keeping them.
-    pub fn count(&mut self, more: usize) {
+    pub(crate) fn count(&mut self, more: usize) {
         self.total += more;
     }
 

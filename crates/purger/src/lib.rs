@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::{
     cdn::{Cdn, genesys},
     coalesce::{Coalescer, entry::PurgeOrder},
-    progress::{PurgeProgress, PurgeReport, State},
+    progress::{PurgeProgress, PurgeReport, PurgeState},
 };
 
 mod cdn;
@@ -68,7 +68,7 @@ impl JobHandler for Purger {
 
     type Options = PurgerOptions;
     type Payload = Payload;
-    type State = State;
+    type State = PurgeState;
     type Report = PurgeReport;
 
     async fn examine(options: PurgerOptions) -> Vec<ServiceCheck> {
@@ -99,7 +99,7 @@ impl JobHandler for Purger {
         contract::terms()
     }
 
-    async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Progress<Self>, JobError> {
+    async fn handle(&self, job: &JobContext, payload: Payload, state: PurgeState) -> Result<Progress<Self>, JobError> {
         let paths: Arc<[Arc<str>]> = payload.paths.into_iter().map(Arc::from).collect();
         if let Some(refused) = self.refused_path(&paths, &state) {
             return Err(refused);
@@ -130,7 +130,7 @@ impl Purger {
     }
 
     /// Returns the error of a job with a path that the CDN cannot purge; nothing is sent for it.
-    fn refused_path(&self, paths: &[Arc<str>], state: &State) -> Option<JobError> {
+    fn refused_path(&self, paths: &[Arc<str>], state: &PurgeState) -> Option<JobError> {
         let (path, why) = paths.iter().find_map(|path| Some((path, (self.refuses)(path)?)))?;
         let mut error = JobError::permanent("rejected", format!("the path {path:?} cannot be purged: {why}"));
         error.details.insert("path".to_owned(), (&**path).into());

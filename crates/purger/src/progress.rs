@@ -1,4 +1,4 @@
-//! The progress of a job: its purged paths and their requests. It is kept as [`State`] and reported as [`PurgeReport`].
+//! The progress of a job: its purged paths and their requests. It is kept as [`PurgeState`] and reported as [`PurgeReport`].
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ const MAX_REPORTED_PATHS: usize = 1_000;
 /// The state of a started job. Later versions only add optional fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct State {
+pub struct PurgeState {
     /// The bitmap of the purged paths in base64, one bit per path of the payload.
     #[serde(skip_serializing_if = "Bitmap::is_empty")]
     done: Bitmap,
@@ -96,14 +96,14 @@ pub enum PurgeStatus {
 /// Creates the progress of a job with this number of paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PurgeProgress {
-    state: State,
+    state: PurgeState,
     total: usize,
     done: usize,
 }
 
 impl PurgeProgress {
     /// Resumes a job of `total` paths from its state.
-    pub(crate) fn resume(state: State, total: usize) -> Self {
+    pub(crate) fn resume(state: PurgeState, total: usize) -> Self {
         let done = (0..total).filter(|index| state.done.has(*index)).count();
         Self { state, total, done }
     }
@@ -149,7 +149,7 @@ impl PurgeProgress {
     }
 
     /// Returns the state of the job; `None` if nothing was done.
-    pub(crate) fn state(&self) -> Option<&State> {
+    pub(crate) fn state(&self) -> Option<&PurgeState> {
         (self.state.batches > 0).then_some(&self.state)
     }
 
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_state_of_the_largest_job_fits_its_header() {
-        let mut progress = PurgeProgress::resume(State::default(), 10_000);
+        let mut progress = PurgeProgress::resume(PurgeState::default(), 10_000);
         let indices: Vec<u32> = (0..10_000).collect();
         for batch in indices.chunks(50) {
             let id = "7\"d9".repeat(32);
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_hundred_ids_of_usual_length_are_kept() {
-        let mut progress = PurgeProgress::resume(State::default(), 10_000);
+        let mut progress = PurgeProgress::resume(PurgeState::default(), 10_000);
         for index in 0..150 {
             let id = format!("7d9cbd9a-3f4d-4a51-9d0e-{index:012}");
             progress.note(&AcceptedPaths { indices: &[index], request_ids: &[id], ..accepted(&[]) });
@@ -234,25 +234,25 @@ mod tests {
 
     #[test]
     fn a_job_that_did_nothing_has_no_state() {
-        assert_eq!(PurgeProgress::resume(State::default(), 3).state(), None);
+        assert_eq!(PurgeProgress::resume(PurgeState::default(), 3).state(), None);
     }
 
     #[test]
     fn state_of_an_older_version_is_read() {
-        let state: State = serde_json::from_str(r#"{"done":"BQ=="}"#).unwrap();
+        let state: PurgeState = serde_json::from_str(r#"{"done":"BQ=="}"#).unwrap();
         let progress = PurgeProgress::resume(state, 4);
         assert_eq!(progress.remaining().collect::<Vec<_>>(), [1, 3]);
     }
 
     #[test]
     fn a_bitmap_that_is_no_base64_is_unreadable_state() {
-        assert!(serde_json::from_str::<State>(r#"{"done":"?"}"#).is_err());
+        assert!(serde_json::from_str::<PurgeState>(r#"{"done":"?"}"#).is_err());
     }
 
     #[test]
     fn a_failed_job_tells_what_remains_and_a_done_one_does_not() {
         let paths: Vec<Arc<str>> = ["/a", "/b", "/c"].map(Arc::from).to_vec();
-        let mut progress = PurgeProgress::resume(State::default(), 3);
+        let mut progress = PurgeProgress::resume(PurgeState::default(), 3);
         progress.note(&AcceptedPaths {
             indices: &[0, 2],
             rode_along: 1,
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn nothing_accepted_is_told_as_null() {
-        let report = serde_json::to_value(PurgeProgress::resume(State::default(), 0).report(&[])).unwrap();
+        let report = serde_json::to_value(PurgeProgress::resume(PurgeState::default(), 0).report(&[])).unwrap();
         assert!(report["status"].is_null());
     }
 
@@ -282,7 +282,7 @@ mod tests {
         #[test]
         fn what_is_done_survives_the_journey(total in 1_usize..10_000, done in prop::collection::btree_set(0_u32..10_000, 0..200)) {
             let done: Vec<u32> = done.into_iter().filter(|index| (*index as usize) < total).collect();
-            let mut progress = PurgeProgress::resume(State::default(), total);
+            let mut progress = PurgeProgress::resume(PurgeState::default(), total);
             progress.note(&accepted(&done));
             let json = serde_json::to_string(progress.state().unwrap()).unwrap();
             let again = PurgeProgress::resume(serde_json::from_str(&json).unwrap(), total);

@@ -48,7 +48,7 @@ pub use self::{
         report::{MediaReport, MediaState},
     },
     payload::Payload,
-    progress::{ScanReport, State},
+    progress::{ScanReport, ScanState},
 };
 
 /// The scan-monitor's own settings.
@@ -91,7 +91,7 @@ impl JobHandler for ScanMonitor {
 
     type Options = ScanMonitorOptions;
     type Payload = Payload;
-    type State = State;
+    type State = ScanState;
     type Report = ScanReport;
 
     fn new(options: ScanMonitorOptions, services: &Services) -> Result<Self, ConfigError> {
@@ -114,7 +114,7 @@ impl JobHandler for ScanMonitor {
         contract::terms()
     }
 
-    async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Step<Self>, JobError> {
+    async fn handle(&self, job: &JobContext, payload: Payload, state: ScanState) -> Result<Step<Self>, JobError> {
         let step = match state.scan {
             None => self.order(job, &payload).await,
             Some(scan) => self.follow(job, &payload, scan).await,
@@ -210,7 +210,7 @@ impl ScanMonitor {
         match (error.class, error.status) {
             // The error does not concern this scan, so no attempt counts. The core knows when to continue.
             (ErrorClass::Held { .. } | ErrorClass::Credentials | ErrorClass::Interrupted, _) => {
-                Err(Box::new(JobError::from(error).with_state(json(&State::from(scan)))))
+                Err(Box::new(JobError::from(error).with_state(json(&ScanState::from(scan)))))
             }
             (ErrorClass::Permanent, Some(404)) if Pace::may_be_unknown(age) => {
                 Ok(self.again(job, scan, Duration::ZERO))
@@ -232,7 +232,7 @@ impl ScanMonitor {
                 Ok(self.again(job, scan, error.retry_after))
             }
             (ErrorClass::Transient | ErrorClass::Ambiguous | ErrorClass::Permanent, _) => {
-                let error = JobError::from(error).with_state(json(&State::from(scan)));
+                let error = JobError::from(error).with_state(json(&ScanState::from(scan)));
                 Err(Box::new(error.with_report(json(&report()))))
             }
         }
@@ -242,7 +242,7 @@ impl ScanMonitor {
     fn again(&self, job: &JobContext, scan: &Scan, at_least: Duration) -> Step<Self> {
         let again_in = self.pace.wait(scan.age(job.now()), fastrand::f64()).max(at_least);
         self.in_flight.leaves(&scan.id, again_in);
-        Step::Begun { state: State::from(scan), again_in }
+        Step::Begun { state: ScanState::from(scan), again_in }
     }
 
     /// Ends following the scan.

@@ -16,7 +16,7 @@ use crate::{
 /// The state of a started job, which is empty until a scan was ordered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
-pub struct State {
+pub struct ScanState {
     /// The scan of the job.
     pub scan: Option<Scan>,
 }
@@ -96,7 +96,7 @@ pub struct ScanReport {
     compliance_hash: Option<String>,
 }
 
-impl TryFrom<Written> for State {
+impl TryFrom<Written> for ScanState {
     type Error = String;
 
     /// Parses the state. An incomplete scan is an error: it cannot be polled, and must not be ordered again.
@@ -111,8 +111,8 @@ impl TryFrom<Written> for State {
     }
 }
 
-impl From<State> for Written {
-    fn from(state: State) -> Self {
+impl From<ScanState> for Written {
+    fn from(state: ScanState) -> Self {
         let Some(scan) = state.scan else { return Self::default() };
         Self {
             scan_id: Some(scan.id.as_str().to_owned()),
@@ -123,7 +123,7 @@ impl From<State> for Written {
     }
 }
 
-impl From<&Scan> for State {
+impl From<&Scan> for ScanState {
     fn from(scan: &Scan) -> Self {
         Self { scan: Some(scan.clone()) }
     }
@@ -288,11 +288,11 @@ mod tests {
 
     #[test]
     fn the_state_begins_with_what_the_contract_names() {
-        let written = serde_json::to_value(State::from(&scan())).unwrap();
+        let written = serde_json::to_value(ScanState::from(&scan())).unwrap();
         let expected = json!({"scanId": "scan-7", "orderedAt": "2026-11-20T12:00:00Z", "polls": 3, "initiationMs": 40});
         assert_eq!(written, expected);
-        assert_eq!(serde_json::from_value::<State>(written).unwrap(), State::from(&scan()));
-        assert_eq!(serde_json::from_value::<State>(json!({})).unwrap(), State::default());
+        assert_eq!(serde_json::from_value::<ScanState>(written).unwrap(), ScanState::from(&scan()));
+        assert_eq!(serde_json::from_value::<ScanState>(json!({})).unwrap(), ScanState::default());
     }
 
     #[test]
@@ -304,9 +304,9 @@ mod tests {
             json!({"scanId": "s", "orderedAt": "today"}),
             json!({"scanId": "s", "orderedAt": "2026-11-20T12:00:00Z", "polls": "many"}),
         ] {
-            assert!(serde_json::from_value::<State>(unreadable.clone()).is_err(), "{unreadable}");
+            assert!(serde_json::from_value::<ScanState>(unreadable.clone()).is_err(), "{unreadable}");
         }
         let newer = json!({"scanId": "s", "orderedAt": "2026-11-20T12:00:00Z", "polls": 1, "priority": "high"});
-        assert!(serde_json::from_value::<State>(newer).unwrap().scan.is_some(), "state changes by optional fields");
+        assert!(serde_json::from_value::<ScanState>(newer).unwrap().scan.is_some(), "state changes by optional fields");
     }
 }

@@ -40,7 +40,7 @@ pub use self::{
         State as EventbridgeState,
     },
     payload::Payload,
-    register::State,
+    register::StreamState,
     report::StreamReport,
 };
 
@@ -62,7 +62,7 @@ impl JobHandler for StreamConfigurator {
 
     type Options = StreamConfiguratorOptions;
     type Payload = Payload;
-    type State = State;
+    type State = StreamState;
     type Report = StreamReport;
 
     fn new(_options: StreamConfiguratorOptions, _services: &Services) -> Result<Self, ConfigError> {
@@ -79,7 +79,7 @@ impl JobHandler for StreamConfigurator {
         contract::terms()
     }
 
-    async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Progress<Self>, JobError> {
+    async fn handle(&self, job: &JobContext, payload: Payload, state: StreamState) -> Result<Progress<Self>, JobError> {
         let definition = Definition::of(&payload);
         let order = Order {
             definition: &definition,

@@ -103,7 +103,7 @@ impl<'a> Looks<'a> {
     fn resolve(&mut self, directive: &Directive<'a>, event: &'a Value) -> Result<Option<Projected<'a>>, String> {
         let source = directive.source;
         let (Some(path), Some(makes)) = (FieldPath::parse(source), directive.makes) else { return Ok(None) };
-        let value = path.resolve(event).ok_or_else(|| format!("sampleEvent has no {}", shown(source)))?;
+        let value = path.resolve(event).ok_or_else(|| format!("sampleEvent has no {}", quote_name(source)))?;
         let projected = match makes {
             Makes::Copy => Projected::Value(value),
             Makes::Entries(inner) => self.entries(source, value, inner)?,
@@ -113,20 +113,22 @@ impl<'a> Looks<'a> {
     }
 
     fn entries(&mut self, source: &'a str, value: &'a Value, path: FieldPath<'a>) -> Result<Projected<'a>, String> {
-        let message = shown(source);
+        let message = quote_name(source);
         let Value::Array(entries) = value else {
             return Err(format!("{message} is no list in sampleEvent: nothing can be extracted from its entries"));
         };
         let without = || entries.iter().position(|entry| path.resolve(entry).is_none());
         match *self.0.entry((source, path.as_str())).or_insert_with(without) {
-            Some(index) => Err(format!("entry {index} of {message} has no {} in sampleEvent", shown(path.as_str()))),
+            Some(index) => {
+                Err(format!("entry {index} of {message} has no {} in sampleEvent", quote_name(path.as_str())))
+            }
             None => Ok(Projected::Entries { entries, path }),
         }
     }
 }
 
 /// Quotes a name for a violation.
-pub(crate) fn shown(name: &str) -> String {
+pub(crate) fn quote_name(name: &str) -> String {
     const MOST: usize = 128;
     match name.char_indices().nth(MOST) {
         Some((end, _)) => format!("{:?}…", &name[..end]),
@@ -137,7 +139,7 @@ pub(crate) fn shown(name: &str) -> String {
 fn iso8601(source: &str, value: &Value) -> Result<String, String> {
     let written = value.as_str().and_then(time::iso8601);
     written.ok_or_else(|| {
-        format!("{} is no time in sampleEvent: it has to be a text such as 2026-11-20T12:00:00Z", shown(source))
+        format!("{} is no time in sampleEvent: it has to be a text such as 2026-11-20T12:00:00Z", quote_name(source))
     })
 }
 

@@ -23,7 +23,7 @@ use crate::{
 /// The state of a started job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct State {
+pub struct StreamState {
     /// True if a definition was sent without an answer, so that a conflict may be with this job's own request.
     pub unanswered: bool,
 }
@@ -65,7 +65,7 @@ pub(crate) async fn register(streams: &impl EventStreams, order: Order<'_>) -> R
     let result = attempt(streams, order, &mut sent).await;
     result.map_err(|error| {
         let remembers = sent && error.class != ErrorClass::Permanent;
-        if remembers { error.with_state(json!(State { unanswered: true })) } else { error }
+        if remembers { error.with_state(json!(StreamState { unanswered: true })) } else { error }
     })
 }
 
@@ -81,7 +81,7 @@ async fn attempt(streams: &impl EventStreams, order: Order<'_>, sent: &mut bool)
             Put::Conflict(conflict) => conflict,
         };
         let overwrites = order.on_conflict == OnConflict::Overwrite;
-        if let Some(restored) = version.restored().filter(|_| !overwrites) {
+        if let Some(restored) = version.original_form().filter(|_| !overwrites) {
             // It is the same version, so there is no conflict.
             version = restored;
             continue;
@@ -99,7 +99,7 @@ async fn attempt(streams: &impl EventStreams, order: Order<'_>, sent: &mut bool)
             Some(found) if order.definition.is(&found.body) => return Ok(unchanged(found, conflicts)),
             _ if gives_up => return Err(given_up(conflict, order, &version, conflicts)),
             Some(found) => version = version.after(&found.etag.ok_or_else(no_version)?),
-            None => version = version.gone(),
+            None => version = version.after_missing(),
         }
     }
 }

@@ -36,7 +36,7 @@ impl Version {
 
     /// Returns the version for the next try after this one was refused and nothing exists.
     #[must_use]
-    pub(crate) fn gone(&self) -> Self {
+    pub(crate) fn after_missing(&self) -> Self {
         Self { absent: self.absent + 1, ..Self::of_job(None) }
     }
 
@@ -59,7 +59,7 @@ impl Version {
     }
 
     /// Returns the version as it was before a gateway changed it, if that is different.
-    pub(crate) fn restored(&self) -> Option<Self> {
+    pub(crate) fn original_form(&self) -> Option<Self> {
         let restored = Self { form: Form::Original, ..self.clone() };
         (restored.if_match() != self.if_match()).then_some(restored)
     }
@@ -135,9 +135,9 @@ mod tests {
     fn what_a_job_names_is_sent_as_it_is_and_can_be_restored_once() {
         let named = Version::of_job(Some("W/\"7\""));
         assert_eq!(named.if_match(), "W/\"7\"");
-        let restored = named.restored().unwrap();
-        assert_eq!((restored.if_match().as_str(), restored.restored()), ("\"7\"", None));
-        assert_eq!(Version::of_job(Some("\"7\"")).restored(), None);
-        assert_eq!(Version::of_job(None).restored(), None);
+        let restored = named.original_form().unwrap();
+        assert_eq!((restored.if_match().as_str(), restored.original_form()), ("\"7\"", None));
+        assert_eq!(Version::of_job(Some("\"7\"")).original_form(), None);
+        assert_eq!(Version::of_job(None).original_form(), None);
     }
 }

@@ -14,7 +14,7 @@ use genfleet_core::{
     supervisor::Supervisor,
 };
 use genfleet_simulator::{FaultRule, RecordedRequest, Simulator, SimulatorOptions};
-use genfleet_stream_configurator::{State, StreamConfigurator, StreamConfiguratorOptions, StreamReport};
+use genfleet_stream_configurator::{StreamConfigurator, StreamConfiguratorOptions, StreamReport, StreamState};
 use serde_json::{Value, json};
 
 #[derive(Debug, Parser)]
@@ -57,10 +57,10 @@ impl Setup {
     }
 
     async fn run(&self, payload: &Value) -> Result<StreamReport, JobError> {
-        self.run_as(&self.job(), payload, State::default()).await
+        self.run_as(&self.job(), payload, StreamState::default()).await
     }
 
-    async fn run_as(&self, job: &JobContext, payload: &Value, state: State) -> Result<StreamReport, JobError> {
+    async fn run_as(&self, job: &JobContext, payload: &Value, state: StreamState) -> Result<StreamReport, JobError> {
         let payload = serde_json::from_value(payload.clone()).unwrap();
         assert_eq!(StreamConfigurator::validate(&payload, &StreamConfiguratorOptions {}), []);
         match self.handler.handle(job, payload, state).await? {
@@ -266,13 +266,13 @@ async fn what_an_earlier_attempt_sent_unanswered_is_no_conflict() {
     let error = setup.run(&job).await.unwrap_err();
     // The repeats conflict, but nobody hears that either.
     assert_eq!((error.class, setup.shown()["changes"].as_u64()), (ErrorClass::Transient, Some(2)));
-    let state: State = serde_json::from_value(error.state.unwrap()).unwrap();
+    let state: StreamState = serde_json::from_value(error.state.unwrap()).unwrap();
     setup.simulator.set_faults(Vec::new());
     assert!(setup.run_as(&setup.job(), &job, state).await.unwrap().unchanged);
     let returned = setup.job().with_history(false, 1);
-    assert!(setup.run_as(&returned, &job, State::default()).await.unwrap().unchanged);
+    assert!(setup.run_as(&returned, &job, StreamState::default()).await.unwrap().unchanged);
     let begun = setup.job().with_history(true, 0);
-    assert!(setup.run_as(&begun, &job, State::default()).await.unwrap().unchanged);
+    assert!(setup.run_as(&begun, &job, StreamState::default()).await.unwrap().unchanged);
 }
 
 #[tokio::test]
@@ -309,7 +309,7 @@ async fn a_job_that_is_asked_to_stop_begins_no_further_round() {
     let setup = Setup::new().await;
     let job = setup.job();
     job.stop().cancel();
-    let error = setup.run_as(&job, &payload(), State::default()).await.unwrap_err();
+    let error = setup.run_as(&job, &payload(), StreamState::default()).await.unwrap_err();
     assert_eq!((error.class, setup.calls().len()), (ErrorClass::Interrupted, 0));
 }
 

@@ -71,7 +71,7 @@ impl Inventory {
     /// Adds interfaces that the inventory does not show yet.
     #[must_use]
     pub(crate) fn with(mut self, missing: &[Plan]) -> Self {
-        self.connections.extend(missing.iter().map(Listed::planned));
+        self.connections.extend(missing.iter().map(Listed::expected));
         self.count += missing.len() as u64;
         self
     }
@@ -147,7 +147,7 @@ impl Listed {
     }
 
     /// Creates the entry that is expected after the creation.
-    fn planned(plan: &Plan) -> Self {
+    fn expected(plan: &Plan) -> Self {
         Self {
             id: None,
             name: Some(plan.name.clone()),

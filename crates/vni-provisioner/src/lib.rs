@@ -44,7 +44,7 @@ mod routing;
 
 pub use self::{
     payload::Payload,
-    progress::{State, VniReport},
+    progress::{VniReport, VniState},
 };
 
 /// The vni-provisioner's own settings.
@@ -85,7 +85,7 @@ impl JobHandler for VniProvisioner {
 
     type Options = VniOptions;
     type Payload = Payload;
-    type State = State;
+    type State = VniState;
     type Report = VniReport;
 
     fn new(options: VniOptions, _: &Services) -> Result<Self, ConfigError> {
@@ -106,9 +106,9 @@ impl JobHandler for VniProvisioner {
         contract::terms()
     }
 
-    async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Step<Self>, JobError> {
+    async fn handle(&self, job: &JobContext, payload: Payload, state: VniState) -> Result<Step<Self>, JobError> {
         let plan = payload.plan().map_err(|broken| JobError::invalid(broken.into()))?;
-        let has_begun = state != State::default();
+        let has_begun = state != VniState::default();
         let Some(turn) = self.organisations.enter(&plan.organization_id, job.id(), has_begun) else {
             let message = format!("another job of organisation {} is at work", plan.organization_id);
             return Err(busy(job, "organization_busy", message));
@@ -123,7 +123,7 @@ impl JobHandler for VniProvisioner {
 
 impl VniProvisioner {
     /// Provides the interface, with a durable state before each step; then its routing; or removes it after a failure.
-    async fn step(&self, job: &JobContext, plan: &Plan, state: State) -> Result<Step<Self>, JobError> {
+    async fn step(&self, job: &JobContext, plan: &Plan, state: VniState) -> Result<Step<Self>, JobError> {
         if state.interface_id.is_none() {
             return self.provide(job, plan, state).await;
         }
@@ -138,34 +138,34 @@ impl VniProvisioner {
 
     /// Reads the existing interfaces, records the intent to create one, and creates it. If the process dies, the
     /// recorded intent shows that the interface may be this job's own.
-    async fn provide(&self, job: &JobContext, plan: &Plan, state: State) -> Result<Step<Self>, JobError> {
+    async fn provide(&self, job: &JobContext, plan: &Plan, state: VniState) -> Result<Step<Self>, JobError> {
         let may_be_own = state.may_have_ordered(job);
         let survey = creation::survey(job, plan, &self.rules, &self.recent).await;
         match (survey, state.order) {
             (Err(error), None) => Err(error),
             (Err(error), Some(_)) => Err(unordered(error, may_be_own)),
             (Ok(Survey::There(id)), _) if may_be_own => Ok(at_once(found(job, id))),
-            (Ok(Survey::There(id)), _) => self.route(job, plan, State::adopted(id)).await,
+            (Ok(Survey::There(id)), _) => self.route(job, plan, VniState::adopted(id)).await,
             (Ok(Survey::Free), None) => {
                 self.rules.gateways.probe(job, plan).await?;
-                Ok(at_once(State::ordering(Some(Order::Next))))
+                Ok(at_once(VniState::ordering(Some(Order::Next))))
             }
             (Ok(Survey::Free), Some(_)) => self.create(job, plan, may_be_own).await,
         }
     }
 
     async fn create(&self, job: &JobContext, plan: &Plan, may_be_own: bool) -> Result<Step<Self>, JobError> {
-        job.reached(&State::ordering(Some(Order::Sent)), Map::new());
+        job.reached(&VniState::ordering(Some(Order::Sent)), Map::new());
         match creation::order(job, plan, &self.recent).await {
-            Ok(Ordered::Made(id)) => Ok(at_once(State::created(job, id))),
+            Ok(Ordered::Made(id)) => Ok(at_once(VniState::created(job, id))),
             Ok(Ordered::Found(id)) => Ok(at_once(found(job, id))),
             Ok(Ordered::Before(id)) if may_be_own => Ok(at_once(found(job, id))),
-            Ok(Ordered::Before(id)) => self.route(job, plan, State::adopted(id)).await,
+            Ok(Ordered::Before(id)) => self.route(job, plan, VniState::adopted(id)).await,
             Err(Unordered { error, may_be_made }) => Err(unordered(error, may_be_made || may_be_own)),
         }
     }
 
-    async fn remove(&self, job: &JobContext, plan: &Plan, state: &State, failure: Failure) -> JobError {
+    async fn remove(&self, job: &JobContext, plan: &Plan, state: &VniState, failure: Failure) -> JobError {
         let ended = rollback::remove(job, state, failure).await;
         if ended.details.get("rolledBack") == Some(&true.into()) {
             self.recent.is_not_there(plan);
@@ -173,7 +173,7 @@ impl VniProvisioner {
         state.kept_in(ended)
     }
 
-    async fn route(&self, job: &JobContext, plan: &Plan, mut state: State) -> Result<Step<Self>, JobError> {
+    async fn route(&self, job: &JobContext, plan: &Plan, mut state: VniState) -> Result<Step<Self>, JobError> {
         job.reached(&state, state.error_details(false));
         let table = &plan.routing_table_id;
         let routed = routing::converge(job, table, self.routing_poll_interval, &mut state.routing_polls).await;
@@ -181,23 +181,23 @@ impl VniProvisioner {
         match rollback::judge(job, plan, &state, error) {
             RollbackDecision::GoesOn(error) => Err(state.kept_in(error)),
             RollbackDecision::Stays(error) => Err(error),
-            RollbackDecision::Goes(failure) => Ok(at_once(State { undoing: Some(failure), ..state })),
+            RollbackDecision::Goes(failure) => Ok(at_once(VniState { undoing: Some(failure), ..state })),
         }
     }
 }
 
 /// Returns the state of a job whose own interface was found, after a crash or a lost answer.
-fn found(job: &JobContext, id: String) -> State {
+fn found(job: &JobContext, id: String) -> VniState {
     job.found(&Detail::default().with("endpoint", api::CONNECTIONS).with("interfaceId", id.as_str()));
-    State::created(job, id)
+    VniState::created(job, id)
 }
 
 /// Ends an attempt without an interface. The recorded intent is removed, unless the request may have been sent.
 fn unordered(error: JobError, may_be_made: bool) -> JobError {
-    State::ordering(may_be_made.then_some(Order::Sent)).kept_in(error)
+    VniState::ordering(may_be_made.then_some(Order::Sent)).kept_in(error)
 }
 
 /// Makes `state` durable and continues at once, in this or another process.
-fn at_once(state: State) -> Step<VniProvisioner> {
+fn at_once(state: VniState) -> Step<VniProvisioner> {
     Step::Begun { state, again_in: Duration::ZERO }
 }

@@ -10,7 +10,7 @@ use crate::api::READ_LAG;
 /// The state of a started job. Later versions only add optional fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct State {
+pub struct VniState {
     /// The state of the order, before the interface is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
@@ -55,7 +55,7 @@ pub struct VniReport {
     pub provision_ms: i64,
 }
 
-impl State {
+impl VniState {
     /// Creates the state of a job whose interface already existed. The interface stays, even if the job fails.
     pub(crate) fn adopted(interface_id: String) -> Self {
         Self { interface_id: Some(interface_id), ..Self::default() }
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_state_of_another_version_is_read_as_far_as_it_goes() {
-        let state: State = serde_json::from_value(json!({"interfaceId": "a", "colour": 1})).unwrap();
-        assert_eq!(state, State { interface_id: Some("a".into()), ..State::default() });
+        let state: VniState = serde_json::from_value(json!({"interfaceId": "a", "colour": 1})).unwrap();
+        assert_eq!(state, VniState { interface_id: Some("a".into()), ..VniState::default() });
     }
 }

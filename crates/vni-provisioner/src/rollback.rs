@@ -12,7 +12,7 @@ use crate::{
     api::{self, Deleted},
     creation::pause,
     payload::Plan,
-    progress::{CODES, State},
+    progress::{CODES, VniState},
 };
 
 /// Interval of trying to delete an interface that reads do not show yet.
@@ -31,7 +31,7 @@ pub(crate) enum RollbackDecision {
 }
 
 /// Decides the consequence of `error`.
-pub(crate) fn judge(job: &JobContext, plan: &Plan, state: &State, error: JobError) -> RollbackDecision {
+pub(crate) fn judge(job: &JobContext, plan: &Plan, state: &VniState, error: JobError) -> RollbackDecision {
     let ends = match error.class {
         ErrorClass::Permanent => true,
         ErrorClass::Transient | ErrorClass::Ambiguous => job.is_last_attempt(),
@@ -48,7 +48,7 @@ pub(crate) fn judge(job: &JobContext, plan: &Plan, state: &State, error: JobErro
 }
 
 /// Deletes the interface. Returns the job's error, or when to try again.
-pub(crate) async fn remove(job: &JobContext, state: &State, failure: Failure) -> JobError {
+pub(crate) async fn remove(job: &JobContext, state: &VniState, failure: Failure) -> JobError {
     let interface_id = state.interface_id.as_deref().unwrap_or_default();
     let deleted = loop {
         match api::delete(job, interface_id).await {
@@ -72,7 +72,7 @@ pub(crate) async fn remove(job: &JobContext, state: &State, failure: Failure) ->
 }
 
 /// Adds the fate of the interface to `error`.
-fn with_outcome(mut error: JobError, state: &State, rolled_back: bool, what: &str) -> JobError {
+fn with_outcome(mut error: JobError, state: &VniState, rolled_back: bool, what: &str) -> JobError {
     let interface_id = state.interface_id.clone().unwrap_or_default();
     error.message = format!("{}; interface {interface_id} {what}", error.message);
     error.details.extend(state.error_details(rolled_back));

@@ -9,7 +9,7 @@ use std::{
 use tracing::warn;
 
 use super::{LogFile, Parts, sync_folder};
-use crate::{lock::Lock, names::FileSeries, record::ChainLink, tail::ChainTail};
+use crate::{lock::ChainLock, names::FileSeries, record::ChainLink, tail::ChainTail};
 use genfleet_job::{file, options::ConfigError};
 
 /// Maximum number of processes that share a name.
@@ -22,7 +22,7 @@ impl LogFile {
         let numbered = |number: u32| series.of_process(number);
         for series in (1..=PROCESSES).map(numbered) {
             let unusable = |error: io::Error| unusable(series.first(), &error);
-            let Some(lock) = Lock::take(&file::with_suffix(series.first(), ".lock")).map_err(unusable)? else {
+            let Some(lock) = ChainLock::take(&file::with_suffix(series.first(), ".lock")).map_err(unusable)? else {
                 continue;
             };
             if series.first() != numbered(1).first() {
@@ -35,11 +35,11 @@ impl LogFile {
         Err(ConfigError::new(format!("--audit-log: {PROCESSES} processes already write {first}: name another file")))
     }
 
-    fn open_locked(series: FileSeries, limit: u64, lock: Lock) -> Result<(Self, ChainLink), ConfigError> {
+    fn open_locked(series: FileSeries, limit: u64, lock: ChainLock) -> Result<(Self, ChainLink), ConfigError> {
         let unusable = |error: io::Error| unusable(series.first(), &error);
         let number = series.last_part().map_err(unusable)?;
         let path = series.part(number);
-        let file = appended(&path).map_err(unusable)?;
+        let file = open_for_append(&path).map_err(unusable)?;
         if !file.metadata().map_err(unusable)?.is_file() {
             return Ok((Self::over(file, None), ChainLink::default()));
         }
@@ -68,7 +68,7 @@ pub(crate) fn check(series: &FileSeries) -> Result<(), ConfigError> {
     let path = series.part(series.last_part().map_err(unusable)?);
     file::refuse_link(&file::with_suffix(series.first(), ".lock")).map_err(unusable)?;
     if fs::symlink_metadata(&path).is_ok() {
-        let file = appended(&path).map_err(unusable)?;
+        let file = open_for_append(&path).map_err(unusable)?;
         let regular = file.metadata().map_err(unusable)?.is_file();
         let foreign_there = regular && ChainTail::of(&file).map_err(unusable)?.is_foreign();
         return if foreign_there { Err(foreign(&path)) } else { Ok(()) };
@@ -82,7 +82,7 @@ pub(crate) fn look(series: &FileSeries) -> Result<(PathBuf, bool, ChainTail), Co
     let unusable = |error: io::Error| unusable(series.first(), &error);
     let path = series.part(series.last_part().map_err(unusable)?);
     let lock = file::with_suffix(series.first(), ".lock");
-    let held = lock.exists() && Lock::take(&lock).map_err(unusable)?.is_none();
+    let held = lock.exists() && ChainLock::take(&lock).map_err(unusable)?.is_none();
     let tail = match File::open(&path) {
         Ok(file) if file.metadata().is_ok_and(|metadata| metadata.is_file()) => {
             ChainTail::of(&file).map_err(unusable)?
@@ -92,7 +92,7 @@ pub(crate) fn look(series: &FileSeries) -> Result<(PathBuf, bool, ChainTail), Co
     Ok((path, held, tail))
 }
 
-fn appended(path: &Path) -> io::Result<File> {
+fn open_for_append(path: &Path) -> io::Result<File> {
     // Some streams can only be opened for writing.
     let open = |read| {
         let options = File::options().read(read).append(true).create(true).clone();

@@ -140,7 +140,7 @@ fn a_lock_is_held_by_one_of_many_threads_at_most() {
         for _ in 0..8 {
             scope.spawn(|| {
                 for _ in 0..300 {
-                    if let Some(lock) = Lock::take(&path).unwrap() {
+                    if let Some(lock) = ChainLock::take(&path).unwrap() {
                         let alone = holders.try_lock();
                         assert!(alone.is_ok(), "two hold it");
                         std::thread::yield_now();

@@ -221,7 +221,7 @@ impl<'a> GenesysWebDeployments<'a> {
     }
 
     /// Reads the configuration version that a deployment serves, if it serves one.
-    pub(crate) async fn served(&self, id: &str) -> Result<Option<Object>, JobError> {
+    pub(crate) async fn served_version(&self, id: &str) -> Result<Option<Object>, JobError> {
         let served = self.object(ApiRequest::get(ACTIVE).at(format!("{DEPLOYMENTS}/{id}/configurations"))).await?;
         Ok(served.and_then(|answer| answer.get("configurationVersion")?.as_object().cloned()))
     }
@@ -241,7 +241,7 @@ impl<'a> GenesysWebDeployments<'a> {
     /// Sends a request that creates an object. It is sent only once: if the result is unknown, the caller looks it up.
     async fn order(&self, request: ApiRequest) -> Ordered {
         match self.job.send(request.expect(&[200, 201, 202])).await {
-            Ok(answer) => made(&answer).map_or_else(Ordered::Lost, Ordered::Made),
+            Ok(answer) => parse_created(&answer).map_or_else(Ordered::Lost, Ordered::Made),
             Err(error) if is_lost(&error) => Ordered::Lost(error.into()),
             Err(error) => Ordered::Refused(error.into()),
         }
@@ -279,7 +279,7 @@ pub(crate) fn published_version(object: &Object) -> Option<String> {
     (!version.is_empty() && !version.eq_ignore_ascii_case(DRAFT_VERSION)).then_some(version)
 }
 
-fn made(answer: &ApiAnswer) -> Result<Object, JobError> {
+fn parse_created(answer: &ApiAnswer) -> Result<Object, JobError> {
     let object: Object = answer.json()?;
     match id(&object) {
         Some(_) => Ok(object),

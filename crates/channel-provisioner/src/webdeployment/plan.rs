@@ -108,7 +108,7 @@ impl Plan {
     pub(crate) fn new_configuration(&self, document: &Document) -> Value {
         let mut body = json!(document);
         body["name"] = self.configuration_name().into();
-        body["description"] = self.marked(document.description.as_deref()).into();
+        body["description"] = self.with_marker(document.description.as_deref()).into();
         body
     }
 
@@ -117,7 +117,7 @@ impl Plan {
         let Value::Object(changes) = json!(document) else { return draft };
         draft.extend(changes);
         let described = draft.get("description").and_then(Value::as_str).map(str::to_owned);
-        draft.insert("description".to_owned(), self.marked(described.as_deref()).into());
+        draft.insert("description".to_owned(), self.with_marker(described.as_deref()).into());
         draft
     }
 
@@ -140,7 +140,7 @@ impl Plan {
         let described = read.get("description").and_then(Value::as_str).map(str::to_owned);
         read.extend(self.wishes(configuration_id, version));
         if self.description.is_none() {
-            read.insert("description".to_owned(), self.marked(described.as_deref()).into());
+            read.insert("description".to_owned(), self.with_marker(described.as_deref()).into());
         }
         read
     }
@@ -148,7 +148,7 @@ impl Plan {
     fn wishes(&self, configuration_id: &str, version: &str) -> Map<String, Value> {
         let mut members = vec![
             ("name", json!(self.name)),
-            ("description", json!(self.marked(self.description.as_deref()))),
+            ("description", json!(self.with_marker(self.description.as_deref()))),
             ("allowAllDomains", json!(self.domains.is_none())),
             ("allowedDomains", json!(self.domains.as_deref().unwrap_or_default())),
             ("configuration", json!({ "id": configuration_id, "version": version })),
@@ -161,8 +161,8 @@ impl Plan {
     }
 
     /// Returns `description` with this job's marker instead of any other.
-    fn marked(&self, description: Option<&str>) -> String {
-        let text = unmarked(description.unwrap_or_default());
+    fn with_marker(&self, description: Option<&str>) -> String {
+        let text = without_markers(description.unwrap_or_default());
         if text.is_empty() { self.marker.clone() } else { format!("{text} {}", self.marker) }
     }
 
@@ -180,7 +180,7 @@ impl Plan {
 }
 
 /// Returns `text` without markers.
-fn unmarked(text: &str) -> String {
+fn without_markers(text: &str) -> String {
     let mut kept = String::new();
     let mut rest = text;
     while let Some(start) = rest.find(MARKER) {
@@ -242,9 +242,9 @@ mod tests {
             ("é[genfleet:éééééééééééééééé]", "é[genfleet:éééééééééééééééé] "),
         ];
         for (given, kept) in table {
-            assert_eq!(plan.marked(Some(given)), format!("{kept}{}", plan.marker), "{given}");
+            assert_eq!(plan.with_marker(Some(given)), format!("{kept}{}", plan.marker), "{given}");
         }
-        assert_eq!(plan.marked(Some(&plan.marked(Some("x")))), plan.marked(Some("x")));
+        assert_eq!(plan.with_marker(Some(&plan.with_marker(Some("x")))), plan.with_marker(Some("x")));
     }
 
     #[test]

@@ -114,7 +114,7 @@ pub struct Wait {
 impl WebDeploymentState {
     /// Returns the wait before the next check of `of`; `None` after `timeout` from the first one. The last check is at
     /// that time.
-    pub(crate) fn looked(&mut self, of: WaitedFor, now: Timestamp, timeout: Duration) -> Option<NextLook> {
+    pub(crate) fn next_check(&mut self, of: WaitedFor, now: Timestamp, timeout: Duration) -> Option<NextLook> {
         let new = Wait { of, looks: 0, since_ms: now.as_millisecond() };
         let wait = self.wait.filter(|wait| wait.of == of).unwrap_or(new);
         self.wait = Some(Wait { looks: wait.looks + 1, ..wait });
@@ -157,12 +157,16 @@ mod tests {
         let (here, in_queue) =
             (|s| Some(NextLook::Here(Duration::from_secs(s))), |s| Some(NextLook::InQueue(Duration::from_secs(s))));
         let timeout = Duration::from_secs(7);
-        assert_eq!(state.looked(WaitedFor::Draft, at(0), timeout), here(2));
-        assert_eq!(state.looked(WaitedFor::Draft, at(6), timeout), here(1));
-        assert_eq!(state.looked(WaitedFor::Draft, at(7), timeout), None);
-        assert_eq!(state.looked(WaitedFor::Edge, at(8), timeout), in_queue(5), "another wait, in the queue at once");
-        assert_eq!(state.looked(WaitedFor::Edge, at(13), timeout), in_queue(2));
-        assert_eq!(state.looked(WaitedFor::Edge, at(15), timeout), None);
+        assert_eq!(state.next_check(WaitedFor::Draft, at(0), timeout), here(2));
+        assert_eq!(state.next_check(WaitedFor::Draft, at(6), timeout), here(1));
+        assert_eq!(state.next_check(WaitedFor::Draft, at(7), timeout), None);
+        assert_eq!(
+            state.next_check(WaitedFor::Edge, at(8), timeout),
+            in_queue(5),
+            "another wait, in the queue at once"
+        );
+        assert_eq!(state.next_check(WaitedFor::Edge, at(13), timeout), in_queue(2));
+        assert_eq!(state.next_check(WaitedFor::Edge, at(15), timeout), None);
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(crate) enum Step {
 
 /// The time of the next check.
 #[derive(Clone, Copy, Debug)]
-enum Look {
+enum NextCheck {
     Now,
     /// The next check is after this time in the queue.
     Later(Duration),

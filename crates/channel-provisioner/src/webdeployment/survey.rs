@@ -113,7 +113,7 @@ pub(crate) fn first_of_rivals(plan: &Plan, own: &str, configurations: &[Object])
 }
 
 /// Returns the objects that the job adds, with the number of existing ones as far as it was listed.
-pub(crate) fn counted(makes_deployment: bool, listed: &Listed) -> Vec<Counted> {
+pub(crate) fn count_added(makes_deployment: bool, listed: &Listed) -> Vec<Counted> {
     let deployments = makes_deployment.then_some(Counted {
         key: "deployments.max",
         what: "web deployments",
@@ -270,7 +270,7 @@ mod tests {
             vec![("deployments.max".to_owned(), deployments), ("configuration.max".to_owned(), configurations)]
         };
         let of = |makes, limits: &[(String, u64)]| {
-            within_limits(&counted(makes, &listed), limits).map_err(|error| error.code)
+            within_limits(&count_added(makes, &listed), limits).map_err(|error| error.code)
         };
         assert_eq!(of(true, &limits(6, 10)), Ok(vec![]));
         assert_eq!(of(true, &limits(5, 10)), Err("deployment_limit_reached"));
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(of(true, &limits(6, 9)), Err("deployment_limit_reached"));
         let warnings = of(true, &[]).unwrap();
         assert!(warnings.len() == 2 && warnings[0].contains("deployments.max"), "{warnings:?}");
-        assert_eq!(counted(false, &Listed::default()), []);
+        assert_eq!(count_added(false, &Listed::default()), []);
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use clap::Parser;
 use futures_util::future::join_all;
-use genfleet_channel_provisioner::{ChannelOptions, ChannelProvisioner, ChannelReport, Payload, Security, State};
+use genfleet_channel_provisioner::{
+    ChannelOptions, ChannelProvisioner, ChannelReport, ChannelState, Payload, Security,
+};
 use genfleet_core::{
     clock::SystemClock,
     error::JobError,
@@ -66,18 +68,22 @@ impl Rig {
         JobContext::first(JobId::parse(id).unwrap(), Kind::ChannelProvision, &self.services)
     }
 
-    pub(crate) async fn run(&self, job: &JobContext, state: State) -> Result<Progress<ChannelProvisioner>, JobError> {
+    pub(crate) async fn run(
+        &self,
+        job: &JobContext,
+        state: ChannelState,
+    ) -> Result<Progress<ChannelProvisioner>, JobError> {
         self.handler.handle(job, payload(), state).await
     }
 
     pub(crate) async fn ended(&self, id: &str) -> Result<ChannelReport, JobError> {
-        match self.run(&self.job(id), State::default()).await? {
+        match self.run(&self.job(id), ChannelState::default()).await? {
             Progress::Done(report) => Ok(report),
             Progress::Begun { .. } => panic!("{id} is not done"),
         }
     }
 
-    pub(crate) async fn begun(&self, job: &JobContext, state: State) -> (State, Duration) {
+    pub(crate) async fn begun(&self, job: &JobContext, state: ChannelState) -> (ChannelState, Duration) {
         match self.run(job, state).await.unwrap() {
             Progress::Begun { state, again_in } => (state, again_in),
             Progress::Done(report) => panic!("done: {report:?}"),

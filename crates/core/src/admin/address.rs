@@ -19,7 +19,7 @@ pub struct AdminAddr {
 
 impl AdminAddr {
     /// The host name; `None` for an IP address.
-    pub fn name(&self) -> Option<&str> {
+    pub(crate) fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 }

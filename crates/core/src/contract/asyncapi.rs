@@ -191,7 +191,7 @@ fn job_message(contract: &KindContract, schemas: &mut Map<String, Value>) -> Val
         "contentType": "application/json",
         "headers": part("Job headers", headers, schemas),
         "correlationId": correlation("Comes back with the reply. Optional."),
-        "payload": embedded(job::schema(contract), schemas),
+        "payload": embed(job::schema(contract), schemas),
         "examples": examples,
         "x-amqp-properties": {
             "content_type": { "const": "application/json" },
@@ -211,7 +211,7 @@ fn event_message(kinds: &[KindContract], schemas: &mut Map<String, Value>) -> Va
         "contentType": CONTENT_TYPE,
         "headers": part("Trace headers", trace_headers(), schemas),
         "correlationId": correlation("The job's correlation_id; on the exchange of events its message_id where it had none."),
-        "payload": embedded(event::schema(kinds), schemas),
+        "payload": embed(event::schema(kinds), schemas),
         "x-amqp-properties": {
             "content_type": { "const": CONTENT_TYPE },
             "delivery_mode": { "const": 2, "description": "Persistent." },
@@ -259,14 +259,14 @@ fn correlation(description: &str) -> Value {
 }
 
 /// A schema inside this document: it has no address of its own here.
-fn embedded(mut schema: Value, schemas: &mut Map<String, Value>) -> Value {
+fn embed(mut schema: Value, schemas: &mut Map<String, Value>) -> Value {
     for member in ["$schema", "$id"] {
         schema.as_object_mut().map(|members| members.shift_remove(member));
     }
-    named::moved(schema, "#/components/schemas/", schemas)
+    named::move_parts(schema, "#/components/schemas/", schemas)
 }
 
 fn part(title: &str, mut schema: Value, schemas: &mut Map<String, Value>) -> Value {
     schema["title"] = title.into();
-    embedded(schema, schemas)
+    embed(schema, schemas)
 }

@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    KindContract, headed, merge,
-    named::{named, pascal},
-    schema_of_written,
+    KindContract, merge,
+    named::{name_parts, pascal},
+    schema_of_written, with_head,
 };
 use crate::error_code::{COMMON_CODES, ErrorCode};
 use genfleet_job::{
@@ -22,7 +22,7 @@ pub(super) fn schema(kinds: &[KindContract]) -> Value {
     merge(data, &json!({ "title": "EventData", "allOf": kinds.iter().copied().map(of_kind).collect::<Vec<_>>() }));
     merge(&mut data["properties"]["kind"], &json!({ "title": "EventKind", "enum": names }));
     data["properties"]["error"]["title"] = "EventError".into();
-    named(headed("event", "Genfleet event", event), "Event")
+    name_parts(with_head("event", "Genfleet event", event), "Event")
 }
 
 /// The schema of the events of one kind, with its report and its codes.
@@ -44,7 +44,7 @@ pub(super) fn schema_of(contract: &KindContract) -> Value {
     let description = properties["report"]["description"].take();
     properties["report"] = report(contract);
     merge(&mut properties["report"], &json!({ "description": description }));
-    named(headed(&format!("{kind}:event"), &format!("{kind} event"), event), &prefix)
+    name_parts(with_head(&format!("{kind}:event"), &format!("{kind} event"), event), &prefix)
 }
 
 /// An event with the errors of these kinds.
@@ -147,5 +147,5 @@ fn report(contract: &KindContract) -> Value {
     }
     let prefix = pascal(contract.kind.as_str());
     report["title"] = format!("{prefix}Report").into();
-    named(report, &prefix)
+    name_parts(report, &prefix)
 }

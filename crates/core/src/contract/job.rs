@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{
-    KindContract, headed, merge,
-    named::{named, pascal},
+    KindContract, merge,
+    named::{name_parts, pascal},
     pattern::TIME,
+    with_head,
 };
 use crate::terms::UnstatedRule;
 
@@ -35,7 +36,7 @@ pub(super) fn schema(contract: &KindContract) -> Value {
     }
     merge(&mut job, &json!({ "description": description(contract), "examples": contract.terms.examples }));
     job["properties"]["webhook"]["title"] = "JobWebhook".into();
-    named(headed(&format!("{kind}:job"), &format!("{kind} job"), job), &pascal(kind.as_str()))
+    name_parts(with_head(&format!("{kind}:job"), &format!("{kind} job"), job), &pascal(kind.as_str()))
 }
 
 fn description(contract: &KindContract) -> String {

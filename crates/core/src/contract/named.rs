@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 const PLACE: &str = "#/$defs/";
 
 /// Names the parts of `schema`; names derived from members begin with `prefix`.
-pub(super) fn named(mut schema: Value, prefix: &str) -> Value {
-    let mut names = Names { prefix, found: Map::new() };
-    names.inside(&mut schema, prefix, "", Part::Shape);
+pub(super) fn name_parts(mut schema: Value, prefix: &str) -> Value {
+    let mut names = SchemaNames { prefix, found: Map::new() };
+    names.inside(&mut schema, prefix, "", SchemaRole::Shape);
     move_rules(&mut schema);
     if !names.found.is_empty() {
         schema["$defs"] = Value::Object(names.found);
@@ -17,7 +17,7 @@ pub(super) fn named(mut schema: Value, prefix: &str) -> Value {
 }
 
 /// Moves `schema` and its parts into another document, whose schemas are at `place`.
-pub(super) fn moved(mut schema: Value, place: &str, schemas: &mut Map<String, Value>) -> Value {
+pub(super) fn move_parts(mut schema: Value, place: &str, schemas: &mut Map<String, Value>) -> Value {
     let members = schema.as_object_mut();
     let parts = members.and_then(|members| members.shift_remove("$defs")).unwrap_or_default();
     let name = pascal(schema["title"].as_str().unwrap_or_default());
@@ -52,31 +52,31 @@ fn refer(schema: &mut Value, place: &str) {
 
 /// The role of a schema.
 #[derive(Clone, Copy, PartialEq)]
-enum Part {
+enum SchemaRole {
     /// It defines a type.
     Shape,
     /// It states a further rule; only parts with a title are types.
     Rule,
 }
 
-struct Names<'a> {
+struct SchemaNames<'a> {
     prefix: &'a str,
     found: Map<String, Value>,
 }
 
-impl Names<'_> {
+impl SchemaNames<'_> {
     /// Names `schema`, the value of `member` of `parent`, and its parts.
-    fn name(&mut self, schema: &mut Value, parent: &str, member: &str, part: Part) {
+    fn name(&mut self, schema: &mut Value, parent: &str, member: &str, part: SchemaRole) {
         let title = schema["title"].as_str().map(str::to_owned);
         let has_title = title.is_some();
         let name = title.unwrap_or_else(|| match member {
             "type" => format!("{parent}Type"),
             member => format!("{}{}", self.prefix, pascal(member)),
         });
-        if part == Part::Rule && !has_title {
+        if part == SchemaRole::Rule && !has_title {
             return self.inside(schema, &name, member, part);
         }
-        self.inside(schema, &name, member, Part::Shape);
+        self.inside(schema, &name, member, SchemaRole::Shape);
         move_rules(schema);
         write_as_not(schema);
         let is_optional = take_null(schema);
@@ -93,7 +93,7 @@ impl Names<'_> {
         }
     }
 
-    fn inside(&mut self, schema: &mut Value, name: &str, member: &str, part: Part) {
+    fn inside(&mut self, schema: &mut Value, name: &str, member: &str, part: SchemaRole) {
         let Some(members) = schema.as_object_mut() else { return };
         for (keyword, inner) in members {
             match (keyword.as_str(), inner) {
@@ -110,10 +110,10 @@ impl Names<'_> {
                 }
                 ("allOf", Value::Array(rules)) => {
                     for rule in rules {
-                        self.inside(rule, name, member, Part::Rule);
+                        self.inside(rule, name, member, SchemaRole::Rule);
                     }
                 }
-                ("if" | "then" | "else" | "not", rule) => self.inside(rule, name, member, Part::Rule),
+                ("if" | "then" | "else" | "not", rule) => self.inside(rule, name, member, SchemaRole::Rule),
                 _ => {}
             }
         }

@@ -7,7 +7,7 @@ use serde_json::Value;
 pub fn write_json(document: &Value) -> String {
     let json = format!("{document:#}\n");
     // Outside of strings, JSON is ASCII.
-    json.chars().map(|each| if is_invisible(each) { escaped(each) } else { each.to_string() }).collect()
+    json.chars().map(|each| if is_invisible(each) { escape(each) } else { each.to_string() }).collect()
 }
 
 fn is_invisible(each: char) -> bool {
@@ -15,7 +15,7 @@ fn is_invisible(each: char) -> bool {
 }
 
 /// None of them needs more than four digits.
-fn escaped(each: char) -> String {
+fn escape(each: char) -> String {
     format!("\\u{:04x}", u32::from(each))
 }
 

@@ -151,7 +151,7 @@ mod tests {
     }
 
     /// The processes that are shown, and if they are verified.
-    fn shown(members: &mut AnsweringMembers, now: Instant) -> Vec<(String, Option<bool>)> {
+    fn list_members(members: &mut AnsweringMembers, now: Instant) -> Vec<(String, Option<bool>)> {
         members.alive(now).into_iter().map(|status| (status.process, status.verified)).collect()
     }
 
@@ -162,12 +162,12 @@ mod tests {
         members.receive(signs.sign(&heartbeat("signed", "c"), now).as_bytes(), now);
         members.receive(heartbeat("unsigned", "c").write().as_bytes(), now);
         let expected = ["signed", "unsigned"].map(|name| (name.to_owned(), Some(false)));
-        assert_eq!(shown(&mut members, now), expected);
+        assert_eq!(list_members(&mut members, now), expected);
         for number in 0..1500 {
             members.receive(heartbeat(&number.to_string(), "c").write().as_bytes(), now);
         }
-        assert_eq!(shown(&mut members, now).len(), MOST);
-        assert!(shown(&mut members, now + SILENCE).is_empty());
+        assert_eq!(list_members(&mut members, now).len(), MOST);
+        assert!(list_members(&mut members, now + SILENCE).is_empty());
     }
 
     #[test]
@@ -187,16 +187,16 @@ mod tests {
             members.receive(forger.sign(&heartbeat("forged", &mark), now).as_bytes(), now);
         }
         members.receive(recorded.as_bytes(), now);
-        let all = shown(&mut members, now);
+        let all = list_members(&mut members, now);
         assert_eq!((all.len(), all.first()), (MOST, Some(&("honest".to_owned(), Some(true)))));
         assert!(all.iter().skip(1).all(|(name, verified)| name.starts_with("other") && *verified == Some(false)));
 
         let gone = MemberMessage::Leave { process: "honest".to_owned(), client: "another".to_owned() };
         members.receive(gone.write().as_bytes(), now);
-        assert_eq!(shown(&mut members, now).first(), all.first(), "no other process can end its membership");
+        assert_eq!(list_members(&mut members, now).first(), all.first(), "no other process can end its membership");
         let gone = MemberMessage::Leave { process: "honest".to_owned(), client: mark };
         members.receive(honest.sign(&gone, now).as_bytes(), now);
         members.receive(recorded.as_bytes(), now);
-        assert!(!shown(&mut members, now).iter().any(|(name, _)| name == "honest"));
+        assert!(!list_members(&mut members, now).iter().any(|(name, _)| name == "honest"));
     }
 }

@@ -52,12 +52,12 @@ pub(super) struct ReplayGuard {
     /// The number of our last message that came back to us.
     came_back: u64,
     challenge: u64,
-    known: HashMap<u64, Known>,
+    known: HashMap<u64, KnownSender>,
     heard: HashMap<u64, Instant>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct KnownSender {
     n: u64,
     last: Instant,
 }
@@ -92,10 +92,10 @@ impl ReplayGuard {
         }
         match self.known.get_mut(&stamp.from) {
             Some(known) if stamp.n <= known.n => return Err(MessageRejection::Replayed),
-            Some(known) => *known = Known { n: stamp.n, last: now },
+            Some(known) => *known = KnownSender { n: stamp.n, last: now },
             None if stamp.heard.contains(&self.challenge) => {
                 self.make_room();
-                self.known.insert(stamp.from, Known { n: stamp.n, last: now });
+                self.known.insert(stamp.from, KnownSender { n: stamp.n, last: now });
             }
             None => return Err(MessageRejection::Unproven),
         }

@@ -30,7 +30,7 @@ impl Receiver {
     }
 
     /// The whole URL.
-    pub fn url(&self) -> &Url {
+    pub(crate) fn url(&self) -> &Url {
         &self.0
     }
 

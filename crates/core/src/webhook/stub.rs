@@ -14,12 +14,12 @@ use tokio::{
 #[derive(Clone)]
 pub(super) struct Stub {
     pub(super) port: u16,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Arc<Mutex<Vec<StubRequest>>>,
 }
 
 /// One request.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct StubRequest {
     pub(super) head: String,
     pub(super) body: String,
 }
@@ -34,7 +34,7 @@ impl Stub {
             while let Ok((stream, _)) = listener.accept().await {
                 let place = {
                     let mut asked = asked.lock().unwrap();
-                    asked.push(Asked::default());
+                    asked.push(StubRequest::default());
                     asked.len() - 1
                 };
                 tokio::spawn(serve(stream, answer.clone(), Arc::clone(&asked), place));
@@ -44,12 +44,12 @@ impl Stub {
     }
 
     /// Everything that connected, also if it sent nothing.
-    pub(super) fn asked(&self) -> Vec<Asked> {
+    pub(super) fn requests(&self) -> Vec<StubRequest> {
         self.asked.lock().unwrap().clone()
     }
 }
 
-impl Asked {
+impl StubRequest {
     /// A header's value.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
@@ -57,7 +57,7 @@ impl Asked {
     }
 }
 
-async fn serve(mut stream: TcpStream, answer: String, asked: Arc<Mutex<Vec<Asked>>>, place: usize) {
+async fn serve(mut stream: TcpStream, answer: String, asked: Arc<Mutex<Vec<StubRequest>>>, place: usize) {
     let (mut read, mut chunk) = (Vec::new(), [0; 4096]);
     loop {
         let length = stream.read(&mut chunk).await.unwrap_or(0);
@@ -67,7 +67,7 @@ async fn serve(mut stream: TcpStream, answer: String, asked: Arc<Mutex<Vec<Asked
         read.extend_from_slice(&chunk[..length]);
         let text = String::from_utf8(read.clone()).unwrap();
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let one = Asked { head: head.to_owned(), body: body.to_owned() };
+        let one = StubRequest { head: head.to_owned(), body: body.to_owned() };
         let length: usize = one.header("content-length").unwrap().parse().unwrap();
         if body.len() < length {
             continue;

@@ -34,7 +34,7 @@ impl Layer {
     }
 
     /// Decodes one more level of escapes; `None` if there is none.
-    pub(super) fn decoded(&self) -> Option<Self> {
+    pub(super) fn decode(&self) -> Option<Self> {
         let is_mark = |byte: &u8| matches!(byte, b'%' | b'\\' | b'&');
         let first = self.bytes.iter().position(is_mark)?;
         let mut layer = Self::with_capacity(self.bytes.len());
@@ -164,8 +164,8 @@ fn hex(digit: u8) -> Option<u8> {
 mod tests {
     use super::*;
 
-    fn decoded(text: &str) -> String {
-        let layer = Layer::of(text.as_bytes()).decoded();
+    fn decode(text: &str) -> String {
+        let layer = Layer::of(text.as_bytes()).decode();
         layer.map_or("none".to_owned(), |layer| String::from_utf8_lossy(&layer.bytes).into_owned())
     }
 
@@ -179,7 +179,7 @@ mod tests {
             (r"%4 %zz %u00 \u00 \ud83d \q & &#; &#x; &#99999999; &nbsp; \u{} % \", "none"),
             ("s\0e\0c\0\r\n+%00%0a%2b\\u0000", "sec  "),
         ] {
-            assert_eq!(decoded(text), read, "{text}");
+            assert_eq!(decode(text), read, "{text}");
         }
     }
 
@@ -188,7 +188,7 @@ mod tests {
         for byte in 0..=u8::MAX {
             let text = [b'a', byte, b'4', b'1', b';'];
             let first = Layer::of(&text);
-            let is_changed = first.bytes != text || first.decoded().is_some();
+            let is_changed = first.bytes != text || first.decode().is_some();
             assert!(!(is_changed && is_only_layer(&text)), "{byte}");
         }
         assert!(is_only_layer("7d9cbd9a-3f4d, W/\"é\" {'a': [1.5]}".as_bytes()));
@@ -198,9 +198,9 @@ mod tests {
     fn every_byte_is_known_in_the_original() {
         let text = "é%41\\u0042\0 &amp;%2543";
         let first = Layer::of(text.as_bytes());
-        let second = first.decoded().unwrap();
-        let third = second.decoded().unwrap();
-        assert!(third.decoded().is_none());
+        let second = first.decode().unwrap();
+        let third = second.decode().unwrap();
+        assert!(third.decode().is_none());
         let origin = |layer: &Layer, read: &str| {
             let at = layer.bytes.windows(read.len()).position(|bytes| bytes == read.as_bytes()).unwrap();
             text[layer.origin(at..at + read.len())].to_owned()

@@ -9,7 +9,7 @@ use self::fake::{FakeCdn, Fault};
 use super::*;
 use crate::{
     cdn::Capacity,
-    progress::{PurgeProgress, PurgeStatus, State},
+    progress::{PurgeProgress, PurgeState, PurgeStatus},
 };
 
 mod disorder;
@@ -29,7 +29,7 @@ fn start(cdn: &FakeCdn, linger: Duration) -> Coalescer {
 
 fn order(job: &str, paths: &[String]) -> PurgeOrder {
     let paths: Arc<[Arc<str>]> = paths.iter().map(|path| Arc::from(path.as_str())).collect();
-    let progress = PurgeProgress::resume(State::default(), paths.len());
+    let progress = PurgeProgress::resume(PurgeState::default(), paths.len());
     PurgeOrder { job: JobId::parse(job).unwrap(), paths, progress, trace: None }
 }
 

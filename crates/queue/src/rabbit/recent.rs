@@ -158,7 +158,7 @@ impl Recent {
     }
 
     /// Records that the acknowledgement of a settled message could not be written.
-    pub fn unacknowledged(&self, held: &RecentDelivery) {
+    pub(crate) fn unacknowledged(&self, held: &RecentDelivery) {
         if let Some(history) = self.lock().histories.get_mut(&held.identity) {
             history.is_uncertain = true;
         }

@@ -194,7 +194,7 @@ impl Findings {
     /// Creates the report with the findings and the action.
     pub(crate) fn report(&self, payload: &MediaPayload, action: OnThreat) -> MediaReport {
         let (worst, result) = (self.worst(), self.result());
-        let source = shown(&payload.source);
+        let source = redact_source(&payload.source);
         let is_message = payload.source.message_id.is_some();
         let warned = |file: &ScannedFile| {
             let name = file.name.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
@@ -235,7 +235,7 @@ impl Findings {
 }
 
 /// Returns the source for the report, without the query of a link, which may be a secret key.
-fn shown(source: &Source) -> Source {
+fn redact_source(source: &Source) -> Source {
     let url = source.url.as_ref().map(|url| match read_url(url) {
         Ok(read) if read.query().is_none() && read.fragment().is_none() => url.clone(),
         Ok(mut url) => {

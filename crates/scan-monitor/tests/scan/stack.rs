@@ -18,7 +18,7 @@ use genfleet_core::{
     job::{JobId, Kind},
     supervisor::{Supervisor, TaskExits},
 };
-use genfleet_scan_monitor::{ScanMonitor, ScanMonitorOptions, State};
+use genfleet_scan_monitor::{ScanMonitor, ScanMonitorOptions, ScanState};
 use genfleet_simulator::{FaultRule, Simulator, SimulatorOptions};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -142,7 +142,7 @@ impl Stack {
         file: &str,
         action: &str,
     ) -> Result<Progress<ScanMonitor>, JobError> {
-        let state: State = serde_json::from_str(state).unwrap();
+        let state: ScanState = serde_json::from_str(state).unwrap();
         let payload = json!({
             "fileId": file, "scanEngine": "deep", "quarantineAction": action, "metadata": {"conversation": 7},
         });

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Condition, Configuration, Operator, Payload, Transformation, TransformationType, directive::Directive};
 use crate::{
     field::{FieldPath, MOST_NAMES},
-    projection::{self, shown},
+    projection::{self, quote_name},
     time::is_rfc3339,
 };
 
@@ -144,7 +144,7 @@ pub(crate) fn clashes<'a>(directives: &[Directive<'a>]) -> Vec<Violation> {
         let earlier = target.beginnings().find_map(|path| taken.get(path)).or_else(|| around.get(target.as_str()));
         let message = earlier.map(|earlier: &usize| {
             let Directive { pointer, target_member, target, .. } = &directives[*earlier];
-            format!("clashes with the target {} at {pointer}/{target_member}", shown(target))
+            format!("clashes with the target {} at {pointer}/{target_member}", quote_name(target))
         });
         taken.entry(target.as_str()).or_insert(index);
         for outer in target.beginnings() {

@@ -207,8 +207,8 @@ async fn the_last_rounds_conflict_with_itself_is_none_either() {
 
 #[tokio::test]
 async fn an_error_remembers_that_the_definition_may_have_been_sent() {
-    let state = |error: JobError| error.state.map(|state| serde_json::from_value::<State>(state).unwrap());
-    let sent = Some(State { unanswered: true });
+    let state = |error: JobError| error.state.map(|state| serde_json::from_value::<StreamState>(state).unwrap());
+    let sent = Some(StreamState { unanswered: true });
     let (lost, _) = Run::failing("1").with([], []).await;
     assert_eq!(state(lost.unwrap_err()), sent);
     let unsent = Run { failure: failed(ErrorClass::Transient, 0), ..Run::failing("1") };

@@ -85,7 +85,7 @@ impl Steps<'_> {
     }
 
     async fn check_limits(&mut self, listed: &survey::Listed) -> Result<(), JobError> {
-        let wanted = survey::counted(self.state.target.is_none(), listed);
+        let wanted = survey::count_added(self.state.target.is_none(), listed);
         if wanted.is_empty() {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use genfleet_core::{
     retry::NextLook,
 };
 
-use super::{Look, Step, Steps};
+use super::{NextCheck, Step, Steps};
 use crate::webdeployment::{
     api::{self, Object, published_version},
     payload::WantedStatus,
@@ -37,9 +37,9 @@ impl Steps<'_> {
                 _ => {}
             }
             match self.look_again(WaitedFor::Status, activate).await? {
-                Look::Now => {}
-                Look::Later(wait) => return Ok(Step::Again(wait)),
-                Look::Never => {
+                NextCheck::Now => {}
+                NextCheck::Later(wait) => return Ok(Step::Again(wait)),
+                NextCheck::Never => {
                     let wanted = if self.plan.status == WantedStatus::Inactive { "inactive" } else { "active" };
                     return Err(self.not_active(&format!("deployment {id} is there and not {wanted}"), activate));
                 }
@@ -49,11 +49,11 @@ impl Steps<'_> {
         let configuration = self.state.configuration.clone().unwrap_or_default();
         let version = configuration.version.unwrap_or_default();
         if self.plan.status != WantedStatus::Inactive {
-            while !survey::serves(self.api.served(id).await?.as_ref(), &configuration.id, &version) {
+            while !survey::serves(self.api.served_version(id).await?.as_ref(), &configuration.id, &version) {
                 match self.look_again(WaitedFor::Version, settle).await? {
-                    Look::Now => {}
-                    Look::Later(wait) => return Ok(Step::Again(wait)),
-                    Look::Never => {
+                    NextCheck::Now => {}
+                    NextCheck::Later(wait) => return Ok(Step::Again(wait)),
+                    NextCheck::Never => {
                         let what = format!(
                             "deployment {id} does not serve version {version} of configuration {}",
                             configuration.id
@@ -65,8 +65,8 @@ impl Steps<'_> {
         }
         let edge_verified = match self.edge_shows(id, &version).await? {
             Some(false) => match self.look_again(WaitedFor::Edge, self.edge_timeout).await? {
-                Look::Later(wait) => return Ok(Step::Again(wait)),
-                Look::Now | Look::Never => Some(false),
+                NextCheck::Later(wait) => return Ok(Step::Again(wait)),
+                NextCheck::Now | NextCheck::Never => Some(false),
             },
             shown => shown,
         };
@@ -116,11 +116,11 @@ impl Steps<'_> {
     }
 
     /// Decides when to check again.
-    pub(super) async fn look_again(&mut self, of: WaitedFor, timeout: Duration) -> Result<Look, JobError> {
-        match self.state.looked(of, self.job.now(), timeout) {
-            Some(NextLook::Here(wait)) => self.pause(wait).await.map(|()| Look::Now),
-            Some(NextLook::InQueue(wait)) => Ok(Look::Later(wait)),
-            None => Ok(Look::Never),
+    pub(super) async fn look_again(&mut self, of: WaitedFor, timeout: Duration) -> Result<NextCheck, JobError> {
+        match self.state.next_check(of, self.job.now(), timeout) {
+            Some(NextLook::Here(wait)) => self.pause(wait).await.map(|()| NextCheck::Now),
+            Some(NextLook::InQueue(wait)) => Ok(NextCheck::Later(wait)),
+            None => Ok(NextCheck::Never),
         }
     }
 }

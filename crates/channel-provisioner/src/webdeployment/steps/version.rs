@@ -5,7 +5,7 @@ use std::time::Duration;
 use genfleet_core::error::{ErrorClass, JobError};
 use tokio::time::Instant;
 
-use super::{Look, READ_LAG, SETTLING, Step, Steps, TRY_EVERY};
+use super::{NextCheck, READ_LAG, SETTLING, Step, Steps, TRY_EVERY};
 use crate::webdeployment::{
     api::{Ordered, published_version},
     state::{ConfigurationState, WaitedFor},
@@ -40,9 +40,9 @@ impl Steps<'_> {
             }
             let settle = self.job.settle_timeout();
             match self.look_again(WaitedFor::Draft, settle).await? {
-                Look::Now => {}
-                Look::Later(wait) => return Ok(Step::Again(wait)),
-                Look::Never => {
+                NextCheck::Now => {}
+                NextCheck::Later(wait) => return Ok(Step::Again(wait)),
+                NextCheck::Never => {
                     return Err(self.not_active(&format!("the draft of configuration {id} is not active"), settle));
                 }
             }

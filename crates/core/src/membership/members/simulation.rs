@@ -37,7 +37,7 @@ enum End {
 
 /// The transport of messages.
 #[derive(Clone, Copy, Debug)]
-struct Way {
+struct Transport {
     longest: Duration,
     /// In percent.
     lost: u8,
@@ -62,7 +62,7 @@ enum Message {
 
 struct Fleet {
     limit: u32,
-    way: Way,
+    way: Transport,
     start: Instant,
     now: Instant,
     processes: BTreeMap<usize, Process>,
@@ -82,7 +82,7 @@ impl Life {
 }
 
 impl Fleet {
-    fn run(limit: u32, lives: &[Life], way: Way, seed: u64) -> Self {
+    fn run(limit: u32, lives: &[Life], way: Transport, seed: u64) -> Self {
         let start = Instant::now();
         let mut fleet = Self {
             limit,
@@ -220,7 +220,7 @@ proptest! {
         (longest, lost) in (10_u64..400, 0_u8..15),
         seed in any::<u64>(),
     ) {
-        let way = Way { longest: Duration::from_millis(longest), lost };
+        let way = Transport { longest: Duration::from_millis(longest), lost };
         let most = Fleet::run(limit, &lives, way, seed).most(Duration::ZERO, RUN);
         prop_assert!(most * 100 <= limit as usize * 105, "{most} of {limit} in a minute");
     }
@@ -232,7 +232,7 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let lives: Vec<Life> = (0..count).map(|_| Life::new(0, RUN.as_secs(), End::SaysGoodbye)).collect();
-        let way = Way { longest: Duration::from_millis(150), lost: 5 };
+        let way = Transport { longest: Duration::from_millis(150), lost: 5 };
         let fleet = Fleet::run(limit, &lives, way, seed);
         let (most, limit) = (fleet.most(Duration::ZERO, RUN), limit as usize);
         prop_assert!(most <= limit, "{most} of {limit} in a minute");

@@ -87,7 +87,7 @@ async fn a_delivery_is_the_event_signed_with_its_trace_and_nothing_of_ours() {
     };
     let url = format!("http://127.0.0.1:{}/path?query", stub.port);
     deliverer(&["127.0.0.1"]).handle(&job, payload(&url), ()).await.unwrap();
-    let asked = stub.asked().remove(0);
+    let asked = stub.requests().remove(0);
     assert_eq!(asked.body, EVENT);
     let secrets = WebhookSecrets::parse(&SECRET.to_owned().into()).unwrap();
     for (header, value) in [
@@ -182,7 +182,7 @@ async fn a_host_that_is_busy_counts_no_attempt_and_is_sent_nothing() {
     }
     let held = deliverer.handle(&job(), payload(&format!("http://{authority}/")), ()).await.unwrap_err();
     assert!(matches!(held.class, ErrorClass::Held { .. }), "{held:?}");
-    assert!(stub.asked().is_empty());
+    assert!(stub.requests().is_empty());
 }
 
 #[tokio::test]
@@ -193,7 +193,7 @@ async fn a_process_that_stops_begins_no_delivery() {
     let url = format!("http://127.0.0.1:{}/", stub.port);
     let error = deliverer(&["127.0.0.1"]).handle(&job, payload(&url), ()).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Interrupted);
-    assert!(stub.asked().is_empty());
+    assert!(stub.requests().is_empty());
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn a_delivery_that_cannot_be_signed_here_is_left_to_others() {
     let stub = Stub::answering("127.0.0.1", "200 OK").await;
     let error = deliverer.handle(&job(), payload(&format!("http://127.0.0.1:{}/", stub.port)), ()).await.err().unwrap();
     assert!(matches!(error.class, ErrorClass::Held { .. }) && error.message.contains("--webhook-secret"), "{error:?}");
-    assert_eq!(stub.asked().len(), 0);
+    assert_eq!(stub.requests().len(), 0);
 }
 
 #[tokio::test]
@@ -220,7 +220,7 @@ async fn an_address_that_has_enough_gets_no_more_under_another_port_and_others_d
     let (near, far) = (Stub::answering("127.0.0.1", "200 OK").await, Stub::answering("127.0.0.2", "200 OK").await);
     let url = |ip: &str, stub: &Stub| payload(&format!("http://{ip}:{}/", stub.port));
     let held = deliverer.handle(&job(), url("127.0.0.1", &near), ()).await.err().unwrap();
-    assert!(matches!(held.class, ErrorClass::Held { .. }) && near.asked().is_empty(), "{held:?}");
+    assert!(matches!(held.class, ErrorClass::Held { .. }) && near.requests().is_empty(), "{held:?}");
     assert!(deliverer.handle(&job(), url("127.0.0.2", &far), ()).await.is_ok());
     drop(permits);
     assert!(deliverer.handle(&job(), url("127.0.0.1", &near), ()).await.is_ok());

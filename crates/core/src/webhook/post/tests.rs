@@ -51,7 +51,7 @@ async fn what_is_sent_arrives_and_the_answer_comes_back() {
     let stub = Stub::answering("127.0.0.1", "503 Later\r\nretry-after: 17").await;
     let answer = send(&post(&["127.0.0.1"], names(&[])), &format!("http://127.0.0.1:{}/a?b", stub.port)).await;
     assert_eq!(answer, Ok(WebhookResponse { status: 503, retry_after: Some(Duration::from_secs(17)) }));
-    let asked = stub.asked().remove(0);
+    let asked = stub.requests().remove(0);
     assert!(asked.head.starts_with("POST /a?b HTTP/1.1"), "{asked:?}");
     assert_eq!((asked.header("content-type"), asked.body.as_str()), (Some("text/plain"), "the body"));
     assert!(asked.header("user-agent").unwrap().starts_with("genfleet/"));
@@ -66,7 +66,7 @@ async fn nothing_connects_to_an_address_that_is_not_public_however_it_is_written
         let refused = send(&post, &format!("http://{host}:{}/", stub.port)).await;
         assert!(matches!(refused, Err(WebhookSendError::Refused(_))), "{host}: {refused:?}");
     }
-    assert_eq!(stub.asked().len(), 0, "nobody connected");
+    assert_eq!(stub.requests().len(), 0, "nobody connected");
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn a_name_that_changes_its_address_is_judged_by_the_one_that_is_connected_
         assert!(matches!(send(&post, &url).await, Err(WebhookSendError::Refused(_))), "{round}");
     }
     assert_eq!(asked.load(Ordering::Relaxed), 6, "the checked address is not looked up again");
-    assert_eq!(open.asked().len(), 3);
+    assert_eq!(open.requests().len(), 3);
     let connected = tokio::time::timeout(Duration::from_millis(50), closed.accept()).await;
     assert!(connected.is_err(), "nobody connected to the other address");
 }
@@ -94,7 +94,7 @@ async fn a_name_that_is_allowed_at_one_port_is_connected_to_at_no_other() {
     assert_eq!(send(&post, &format!("http://hooks.internal:{}/", open.port)).await.unwrap().status, 200);
     let refused = send(&post, &format!("http://hooks.internal:{}/", closed.port)).await;
     assert!(matches!(refused, Err(WebhookSendError::Refused(_))), "{refused:?}");
-    assert_eq!(closed.asked().len(), 0, "nobody connected");
+    assert_eq!(closed.requests().len(), 0, "nobody connected");
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
     let stub = Stub::answering("127.0.0.1", &redirect).await;
     let answer = send(&post(&["127.0.0.0/8"], names(&[])), &format!("http://127.0.0.1:{}/", stub.port)).await;
     assert_eq!(answer.unwrap().status, 307);
-    assert_eq!((stub.asked().len(), inside.asked().len()), (1, 0));
+    assert_eq!((stub.requests().len(), inside.requests().len()), (1, 0));
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ async fn purge_for(coalescer: &Coalescer, order: PurgeOrder, time: Duration) -> 
 
 /// Attempt after attempt, as the resume queue brings the job back at once; all HTTP requests sent for it.
 async fn purge_in_attempts(coalescer: &Coalescer, name: &str, all: &[String], attempt: Duration) -> (usize, u32) {
-    let (mut progress, mut requests) = (PurgeProgress::resume(State::default(), all.len()), 0);
+    let (mut progress, mut requests) = (PurgeProgress::resume(PurgeState::default(), all.len()), 0);
     for attempts in 1.. {
         let next = PurgeOrder { progress, ..order(name, all) };
         let (outcome, took) = purge_for(coalescer, next, attempt).await;

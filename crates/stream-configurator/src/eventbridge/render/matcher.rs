@@ -10,7 +10,7 @@ use super::is_number;
 use crate::{
     field::FieldPath,
     payload::{Condition, Operator},
-    projection::{Node, shown},
+    projection::{Node, quote_name},
 };
 
 /// Maximum absolute value of numbers that `EventBridge` compares.
@@ -70,7 +70,7 @@ pub(super) fn event_body(place: &str, conditions: &[Condition]) -> (Value, Vec<V
             let Field { path, index: earlier, .. } = &fields[earlier];
             let message = format!(
                 "lies inside or around the field {} of {place}/conditions/{earlier}: a pattern can match one of them",
-                shown(path.as_str())
+                quote_name(path.as_str())
             );
             found.push(Violation::new(at("field"), message));
             continue;

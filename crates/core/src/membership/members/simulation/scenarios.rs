@@ -3,12 +3,12 @@
 use super::*;
 
 const LIMIT: u32 = 600;
-const SWIFT: Way = Way { longest: Duration::from_millis(150), lost: 0 };
+const SWIFT: Transport = Transport { longest: Duration::from_millis(150), lost: 0 };
 
 /// Checks the limit for several seeds, with and without lost messages.
 fn never_above_105_percent(lives: &[Life]) {
     for seed in 0..20 {
-        let fleet = Fleet::run(LIMIT, lives, Way { lost: if seed % 2 == 0 { 0 } else { 10 }, ..SWIFT }, seed);
+        let fleet = Fleet::run(LIMIT, lives, Transport { lost: if seed % 2 == 0 { 0 } else { 10 }, ..SWIFT }, seed);
         let most = fleet.most(Duration::ZERO, RUN);
         assert!(most * 100 <= LIMIT as usize * 105, "{most} of {LIMIT} in a minute; seed {seed}");
     }
