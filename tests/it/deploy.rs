@@ -62,6 +62,13 @@ async fn a_process_that_is_stopped_has_more_time_than_it_takes_to_drain() {
 }
 
 #[test]
+fn a_worker_has_the_same_memory_in_compose_and_on_kubernetes() {
+    let compose = after(&text("../docker-compose.yml"), "x-worker: &worker");
+    let base = after(&text("kubernetes/base/worker/deployment.yaml"), "limits: {memory: ");
+    assert_eq!(number(&after(&compose, "memory: ")), number(&base));
+}
+
+#[test]
 fn the_operators_users_have_the_rights_of_the_definitions() {
     let definitions: Value = serde_json::from_str(&text("rabbitmq/definitions.json")).unwrap();
     let users = text("kubernetes/topology/users.yaml");

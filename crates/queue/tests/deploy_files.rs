@@ -5,6 +5,7 @@
 #[path = "../../job/tests/made/mod.rs"]
 mod made;
 
+use genfleet_job::Kind;
 use genfleet_queue::topology::topology;
 use made::assert_made;
 use serde_json::{Value, json};
@@ -21,6 +22,17 @@ fn the_definitions_hold_the_whole_topology() {
         definitions[objects] = found.collect();
     }
     assert_made(name, &lines(&definitions));
+}
+
+#[test]
+fn the_policy_that_bounds_what_producers_send_matches_every_kind_that_they_order() {
+    let definitions: Value = serde_json::from_str(&made::text("deploy/rabbitmq/definitions.json")).unwrap();
+    let policies = definitions["policies"].as_array().unwrap();
+    let policy = policies.iter().find(|policy| policy["definition"]["max-length-bytes"].is_u64()).unwrap();
+    let mut first_words: Vec<_> = Kind::of_producers().filter_map(|kind| kind.as_str().split('.').next()).collect();
+    first_words.sort_unstable();
+    first_words.dedup();
+    assert_eq!(text(policy, "pattern"), format!(r"^genfleet\.jobs\.({})\.", first_words.join("|")));
 }
 
 /// For the messaging topology operator, if that makes the objects.
