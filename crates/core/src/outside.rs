@@ -135,7 +135,7 @@ impl OutsideClient {
             return Err(refused("is no http or https address without a password"));
         }
         if !self.list.allows_scheme_of(url) {
-            return Err(refused("does not use https"));
+            return Err(refused(&format!("does not use https; {} permits that", self.list.flag())));
         }
         self.list.check_url(url).map_err(|error| refused(&error.to_string()))
     }

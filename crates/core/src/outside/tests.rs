@@ -122,7 +122,10 @@ async fn an_address_that_is_not_public_is_not_connected_to_unless_the_setting_na
     let host = Host::answering(|_| "inside").await;
     let closed = outside(&[]);
     let plain = send(&closed, get(host.url("/"))).await.unwrap_err();
-    assert!(matches!(&plain, OutsideError::Refused(why) if why.contains("does not use https")), "{plain:?}");
+    assert!(
+        matches!(&plain, OutsideError::Refused(why) if why.contains("does not use https; --media-allow permits that")),
+        "{plain:?}"
+    );
     for url in ["https://127.0.0.1/a", "https://[::1]/a", "https://10.0.0.1/a", "https://169.254.169.254/latest"] {
         let refused = send(&closed, get(url.parse().unwrap())).await.unwrap_err();
         let error = refused.into_job_error("unavailable");

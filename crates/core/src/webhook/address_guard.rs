@@ -101,6 +101,11 @@ impl AddressList {
         Self { allowed: allowed.into(), denied: Arc::default(), flag: Some(flag) }
     }
 
+    /// Returns the setting that allows more.
+    pub(crate) fn flag(&self) -> &'static str {
+        self.flag.unwrap_or("--webhook-allow")
+    }
+
     /// Returns true if `receiver` uses `https`, or is allowed without.
     pub(super) fn allows_scheme(&self, receiver: &Receiver) -> bool {
         self.allows_scheme_of(receiver.url())

@@ -144,7 +144,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if options.is_for_a_person() {
         tell!(
             "{}",
-            summary::next(&options.files, tally.not_succeeded() > 0, options.simulate.wanted()).trim_end_matches('\n')
+            summary::next(
+                &options.files,
+                tally.not_succeeded() > 0,
+                options.simulate.wanted(),
+                tally.account.fits_the_platform()
+            )
+            .trim_end_matches('\n')
         );
     }
     Ok(if tally.failed() { ExitCode::from(EXIT_JOBS_FAILED) } else { ExitCode::SUCCESS })

@@ -53,7 +53,9 @@ pub(crate) struct Behaviour {
     #[arg(long = "sim-latency", id = "sim-latency", env = "GENFLEET_SIM_LATENCY", default_value = "0ms", value_parser = duration, value_name = "DURATION")]
     latency: Duration,
 
-    /// A fault, e.g. 'status=429,rate=0.2,retry-after=2', 'lost,rate=0.05', 'latency=200ms'. Repeatable
+    /// A fault, e.g. 'status=429,rate=0.2,retry-after=2', 'lost,rate=0.05', 'latency=200ms'. Repeatable. Keys: name,
+    /// method, path, body-contains, rate, times, after, status, retry-after, limit, body, content-type, latency, lost,
+    /// hang, effect
     #[arg(long = "sim-fault", id = "sim-fault", env = "GENFLEET_SIM_FAULT", value_name = "RULE")]
     fault: Vec<FaultRule>,
 }

@@ -98,6 +98,11 @@ impl Account {
         self.failures.push(Failure { job: text(&data["jobId"]), code: text(&error["code"]), message });
     }
 
+    /// Returns true if the public API of Genesys Cloud has the operations of all kinds of the batch.
+    pub(super) fn fits_the_platform(&self) -> bool {
+        self.kinds.keys().all(|name| name.parse::<Kind>().is_ok_and(|kind| kind.replacement().is_none()))
+    }
+
     /// Formats the results.
     pub(super) fn tables(&self, paint: Paint) -> String {
         let mut text = format!("\n{}\n", paint.dim(&row("kind", ["succeeded", "failed", "expired", "requests"])));
@@ -126,8 +131,8 @@ fn row(kind: &str, cells: [&str; 4]) -> String {
     format!("{kind:<width$}  {succeeded:>9}  {failed:>6}  {expired:>7}  {requests:>8}", width = kind_width())
 }
 
-/// Suggests the next commands for these files.
-pub(super) fn next(files: &[String], failed: bool, simulated: bool) -> String {
+/// Suggests the next commands for these files. `fits_the_platform`: their kinds work with a real organisation.
+pub(super) fn next(files: &[String], failed: bool, simulated: bool, fits_the_platform: bool) -> String {
     let files: Vec<String> = files.iter().map(|file| line(file)).collect();
     let files = files.join(" ");
     let mut next = String::from("\nNext:\n");
@@ -139,10 +144,14 @@ pub(super) fn next(files: &[String], failed: bool, simulated: bool) -> String {
         next,
         "  genfleet run {simulate}--events events.jsonl {files}    stores the events, a JSON line for each job"
     );
-    if simulated {
+    if simulated && fits_the_platform {
         let _ = writeln!(
             next,
             "  genfleet run {files}    against Genesys Cloud, with GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET set"
+        );
+    } else if simulated {
+        next.push_str(
+            "  genfleet doctor    says which of these kinds work with Genesys Cloud, and what replaces the others\n",
         );
     }
     next

@@ -25,7 +25,7 @@ pub(super) struct Tally {
     /// Causes that stopped the batch.
     pub held: held::Account,
     began: Instant,
-    account: Account,
+    pub account: Account,
 }
 
 impl Tally {
