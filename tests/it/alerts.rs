@@ -45,10 +45,13 @@ struct Broken {
     no_broker: Process,
     nowhere: Process,
     wrong_clock: Process,
-    prefixes: [Prefix; 8],
+    refused_by_its_cdn: Process,
+    throttled_by_its_cdn: Process,
+    prefixes: [Prefix; 10],
     amqp_url: String,
     _simulators: [Simulator; 6],
     _api_of_another_year: Receiver,
+    _cdns: [Receiver; 2],
     // Last, so that it is stopped after the processes that use it.
     broker: Broker,
 }
@@ -56,7 +59,7 @@ struct Broken {
 impl Broken {
     /// `None` if the size of files cannot be limited.
     async fn start(broker: Broker) -> Option<Self> {
-        let prefixes: [Prefix; 8] = std::array::from_fn(|_| Prefix::on(&broker));
+        let prefixes: [Prefix; 10] = std::array::from_fn(|_| Prefix::on(&broker));
         let simulators = [
             faulty("status=429,retry-after=60").await,
             faulty("status=403").await,
@@ -85,6 +88,15 @@ impl Broken {
         let wrong_clock = launch(7, "purger")
             .env("GENESYS_BASE_URL", &api_of_another_year.url())
             .env("GENESYS_TOKEN_URL", &format!("{}/oauth/token", simulators[5].base_url()));
+        let cdns = [Receiver::start().await, Receiver::start().await];
+        cdns[0].answer("405 Method Not Allowed");
+        cdns[1].answer("503 Service Unavailable\r\nretry-after: 3600");
+        let of_cdn = |at: usize| {
+            launch(8 + at, "purger")
+                .args(["--cdn", "varnish"])
+                .env("GENFLEET_CDN_SERVERS", cdns[at].url().trim_end_matches("/hook"))
+        };
+        let (refused_by_its_cdn, throttled_by_its_cdn) = (of_cdn(0).start(), of_cdn(1).start());
         // One of its delay queues will be deleted, and with another mode it would declare it again.
         declared(launch(3, "channel-provisioner")).await;
         let bad_jobs = with_a_dead_receiver(launch(3, "channel-provisioner")).args(["--topology", "skip"]);
@@ -98,6 +110,9 @@ impl Broken {
             no_broker: no_broker.start(),
             nowhere: launch(6, "vni-provisioner").start(),
             wrong_clock: wrong_clock.start(),
+            refused_by_its_cdn,
+            throttled_by_its_cdn,
+            _cdns: cdns,
             _api_of_another_year: api_of_another_year,
             amqp_url: broker.url().to_owned(),
             prefixes,
@@ -118,6 +133,8 @@ impl Broken {
             &self.no_broker,
             &self.nowhere,
             &self.wrong_clock,
+            &self.refused_by_its_cdn,
+            &self.throttled_by_its_cdn,
         ])
     }
 
@@ -147,8 +164,11 @@ impl Broken {
 
     async fn send_work(&self) {
         let amqp = Amqp::connect(&self.amqp_url).await;
-        let [throttled, forbidden, no_credentials, bad_jobs, no_audit, short_of_budget, _, wrong_clock] =
+        let [throttled, forbidden, no_credentials, bad_jobs, no_audit, short_of_budget, _, wrong_clock, ..] =
             &self.prefixes;
+        for prefix in &self.prefixes[8..] {
+            amqp.publish_job(prefix, "cdn.purge", purge_job("cdn", &["/cdn"]), json_properties()).await;
+        }
         amqp.publish_job(wrong_clock, "cdn.purge", purge_job("clock", &["/clock"]), json_properties()).await;
         let late = r#"{"id":"late","deadline":"2020-01-01T00:00:00Z","payload":{"paths":["/late"]}}"#;
         amqp.publish_job(wrong_clock, "cdn.purge", late, json_properties()).await;
