@@ -69,19 +69,18 @@ impl Coalescer {
             return gone;
         }
         let key = JobKey(self.next_key.fetch_add(1, Ordering::Relaxed));
-        let (reply, mut outcome) = oneshot::channel();
+        let (reply, outcome) = oneshot::channel();
         self.send(Command::Submit { key, order, reply });
-        // Also if this future is dropped.
-        let _guard = LeaveGuard { coalescer: self, key };
+        let mut submitted = SubmittedOrder { coalescer: self, key, outcome };
         tokio::select! {
-            outcome = &mut outcome => return outcome.unwrap_or(gone),
+            outcome = &mut submitted.outcome => return outcome.unwrap_or(gone),
             () = stop.cancelled() => self.send(Command::Withdraw(key)),
         }
-        if let Ok(outcome) = tokio::time::timeout(LONGEST_REQUEST, &mut outcome).await {
+        if let Ok(outcome) = tokio::time::timeout(LONGEST_REQUEST, &mut submitted.outcome).await {
             return outcome.unwrap_or(gone);
         }
         self.send(Command::Leave(key));
-        outcome.await.unwrap_or(gone)
+        (&mut submitted.outcome).await.unwrap_or(gone)
     }
 
     /// Sends a command. If the coalescer has ended, its reply never arrives, which the caller notices.
@@ -90,15 +89,18 @@ impl Coalescer {
     }
 }
 
-/// Removes a job from the coalescer when its handler no longer waits.
-struct LeaveGuard<'a> {
+/// A submitted order. If it is dropped before its outcome arrives, it removes the job from the coalescer.
+struct SubmittedOrder<'a> {
     coalescer: &'a Coalescer,
     key: JobKey,
+    outcome: oneshot::Receiver<PurgeOutcome>,
 }
 
-impl Drop for LeaveGuard<'_> {
+impl Drop for SubmittedOrder<'_> {
     fn drop(&mut self) {
-        self.coalescer.send(Command::Leave(self.key));
+        if !self.outcome.is_terminated() {
+            self.coalescer.send(Command::Leave(self.key));
+        }
     }
 }
 

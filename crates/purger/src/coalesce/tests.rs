@@ -51,6 +51,25 @@ async fn purge_all(coalescer: &Coalescer, jobs: Vec<Vec<String>>) -> Vec<PurgeOu
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
+#[tokio::test]
+async fn a_job_that_got_its_outcome_sends_no_further_command_and_one_that_is_dropped_leaves() {
+    let (commands, mut received) = mpsc::unbounded_channel();
+    let coalescer = Coalescer { commands, next_key: Arc::default() };
+    let purge = |job: &'static str| {
+        let coalescer = coalescer.clone();
+        tokio::spawn(async move { coalescer.purge(order(job, &paths(job, 1)), &CancellationToken::new()).await })
+    };
+    let answered = purge("job-1");
+    let Some(Command::Submit { order: submitted, reply, .. }) = received.recv().await else { panic!("no order came") };
+    reply.send(PurgeOutcome { progress: submitted.progress, requests: 1, error: None, shared: Vec::new() }).unwrap();
+    assert_eq!(answered.await.unwrap().requests, 1);
+    assert!(received.try_recv().is_err());
+    let dropped = purge("job-2");
+    assert!(matches!(received.recv().await, Some(Command::Submit { .. })));
+    dropped.abort();
+    assert!(matches!(received.recv().await, Some(Command::Leave(_))));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_full_request_leaves_does_not_wait_for_its_answer() {
     let cdn = FakeCdn::new(Duration::from_secs(10));
