@@ -53,6 +53,7 @@ impl Intent {
     /// Waits until the intent is in the file. [`Unwritten`] if `stop` is cancelled first.
     pub async fn written(&self, stop: &CancellationToken) -> Result<(), Unwritten> {
         let Some(last) = self.facts.last().map(|(_, seq)| *seq) else { return Ok(()) };
+        self.audit.shared.hurry();
         let mut written = self.audit.shared.written.subscribe();
         tokio::select! {
             biased;

@@ -84,7 +84,7 @@ struct Shared {
     state: Mutex<AuditState>,
     /// Notified when lines wait and no thread writes.
     work: Notify,
-    /// Notified when lines wait and the writing thread lingers.
+    /// Notified when a task waits for lines and the writing thread lingers.
     more: Condvar,
     written: watch::Sender<SyncMark>,
     /// The last line whose durability a task waits for.
@@ -99,7 +99,7 @@ struct AuditState {
     chain: Option<Chain>,
     /// Lines that are not written yet, in their order.
     waiting: Vec<Line>,
-    /// True while the writing thread lingers.
+    /// True while the writing thread lingers and was not woken.
     lingers: bool,
     /// The jobs that run in this process.
     jobs: HashMap<(Kind, JobId), Arc<SubjectState>>,
@@ -225,6 +225,7 @@ impl Audit {
             *wanted = seq.max(*wanted);
             more
         });
+        self.shared.hurry();
         let mut synced = self.shared.synced.subscribe();
         tokio::select! {
             biased;
@@ -294,14 +295,23 @@ impl Audit {
 }
 
 impl Shared {
-    /// Wakes the writer.
+    /// Wakes the writer if no thread writes. A thread that lingers takes the lines after [`LINGER`](writer::LINGER), or
+    /// as soon as a task waits for them ([`Self::hurry`]).
     fn lines_came(&self, state: MutexGuard<'_, AuditState>) {
         let lingers = state.lingers;
         drop(state);
-        if lingers {
-            self.more.notify_one();
-        } else {
+        if !lingers {
             self.work.notify_one();
+        }
+    }
+
+    /// Wakes the writing thread if it lingers and lines wait.
+    fn hurry(&self) {
+        let mut state = self.state();
+        if state.lingers && !state.waiting.is_empty() {
+            state.lingers = false;
+            drop(state);
+            self.more.notify_one();
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -96,6 +97,29 @@ async fn a_job_that_runs_again_is_not_forgotten_with_its_first_run() {
     drop(first);
     drop(intend(&rig, &[id("one")]).await.unwrap());
     assert!(second.position().last.is_some());
+}
+
+#[tokio::test]
+async fn only_lines_that_a_task_waits_for_wake_the_thread_that_lingers() {
+    let chain = Chain::new("p".to_owned(), ChainLink::default());
+    let audit = Audit::with(Some(chain), 0, Arc::new(SystemClock));
+    let lingers = || audit.shared.state().lingers;
+    let linger = || {
+        let mut state = audit.shared.state();
+        state.waiting.clear();
+        state.lingers = true;
+    };
+    linger();
+    let job = audit.begin(Kind::CdnPurge, &id("one"), "cdn_purge_executed", "hash");
+    let stamp = audit.outcome(job.about(), &Detail::default()).unwrap();
+    assert!(lingers(), "no task waits for this line");
+    assert_eq!(audit.durable(stamp.seq).now_or_never(), None);
+    assert!(!lingers(), "it has to be durable");
+    linger();
+    let intent = audit.propose(Kind::CdnPurge, &[id("one")], &Detail::default());
+    assert!(lingers(), "no task waits for this line yet");
+    assert_eq!(intent.written(&CancellationToken::new()).now_or_never(), None);
+    assert!(!lingers(), "it has to be written");
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! The two tasks of the audit: one writes waiting lines, many at once; the other syncs written lines as soon as they
 //! have to be durable. Neither waits for the other, so that an intent can be written during a sync.
 //!
-//! A thread does the writing. It stays for a moment ([`LINGER`]) when no lines wait: while many jobs run, it receives
-//! their lines without a change of threads for each of them.
+//! A thread does the writing. It stays for a moment ([`LINGER`]) when no lines wait. It is woken only if a task waits for
+//! lines to be written or durable. So while many jobs run, a line that no task waits for is written with the next one,
+//! without a change of threads of its own.
 //!
 //! Lines that cannot be written stay in order and are written again every [`RETRY`]. A write or a sync that hangs (a
 //! pipe without a reader, a faulty disk) blocks the audit until it ends. A sync that fails ends both tasks, and with
@@ -33,7 +34,7 @@ pub(crate) const RETRY: Duration = Duration::from_secs(2);
 /// Time after which a write or a sync counts as hanging.
 const HANGS: Duration = Duration::from_secs(5);
 /// Time for which the thread that writes waits for more lines before it leaves.
-const LINGER: Duration = Duration::from_millis(5);
+pub(super) const LINGER: Duration = Duration::from_millis(5);
 /// Time after which it leaves in any case, well below [`HANGS`].
 const TURN: Duration = Duration::from_secs(1);
 
