@@ -68,7 +68,8 @@ impl<H: JobHandler> Engine<H> {
         let headers = JobHeaders::read(&delivery.message.headers);
         let (job, payload) = match self.check(&mut delivery, &headers).await {
             Ok(valid) => valid,
-            Err(reason) => return settle_not_run(&self.settlement, delivery, headers, reason).await,
+            // Boxed, here and below: it is rare and large, and each job would have room for it.
+            Err(reason) => return Box::pin(settle_not_run(&self.settlement, delivery, headers, reason)).await,
         };
         let Some((claim, mut delivery)) = self.claim(&job, &headers, delivery).await else { return };
         if let Some(outcome) = self.settlement.take_result(&job.id, &delivery) {
@@ -79,7 +80,7 @@ impl<H: JobHandler> Engine<H> {
         let Ok(state) = read_state::<H>(&headers) else {
             warn!("the state of this job is of another version: given back for a minute");
             let reason = NotRun::Moved(Lane::Resume, UNREADABLE_STATE_WAIT);
-            return settle_not_run(&self.settlement, delivery, headers, reason).await;
+            return Box::pin(settle_not_run(&self.settlement, delivery, headers, reason)).await;
         };
         let (context, headers) = self.start_attempt(&job, headers, &delivery);
         let audit = self.kind().process.audit.begin(H::KIND, &job.id, H::AUDIT_ACTION, &job.payload_sha256);
@@ -166,7 +167,7 @@ impl<H: JobHandler> Engine<H> {
                 ClaimResult::Busy(busy, ended) => {
                     if timeout(SAME_ID_WAIT, ended.cancelled()).await.is_err() {
                         let reason = NotRun::TooEarly(SAME_ID_WAIT);
-                        settle_not_run(&self.settlement, busy, headers.clone(), reason).await;
+                        Box::pin(settle_not_run(&self.settlement, busy, headers.clone(), reason)).await;
                         return None;
                     }
                     delivery = busy;

@@ -203,7 +203,7 @@ impl Settlement {
             Err(QueueError::TooLarge { size, settler: Some(settler) }) => {
                 delivery.settler = settler;
                 let headers = JobHeaders::read(&delivery.message.headers);
-                self.give_up_too_large(delivery, &headers, size).await;
+                Box::pin(self.give_up_too_large(delivery, &headers, size)).await;
             }
             Err(error) => warn_not_settled(&error),
         }
@@ -264,7 +264,8 @@ impl Settlement {
             Ok(_) => {}
             Err(QueueError::TooLarge { size, settler: Some(settler) }) => {
                 delivery.settler = settler;
-                return self.leave_to_broker(delivery, outcome, size).await;
+                // Boxed: it is rare and large, and each settlement would have room for it.
+                return Box::pin(self.leave_to_broker(delivery, outcome, size)).await;
             }
             Err(error) => {
                 if let Some(span) = &mut sending {

@@ -71,13 +71,13 @@ impl Publisher {
 
     async fn publish_confirmed(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
         let delays: Vec<_> = publications.iter().filter_map(|each| Delay::of(&each.to)).collect();
-        let prepared = publications.into_iter().map(|publication| OutgoingMessage::new(&self.prefix, publication));
-        let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
+        let prepare = |publication| Ok(Arc::new(OutgoingMessage::new(&self.prefix, publication)?));
+        let prepared = publications.into_iter().map(prepare).collect::<Result<Vec<_>, QueueError>>()?;
         let mut confirms = Vec::with_capacity(prepared.len());
         for outgoing in prepared {
             let place = self.window.clone().acquire_owned().await.map_err(|_| QueueError::Closed)?;
             let (confirmed, confirm) = oneshot::channel();
-            let pending = PendingPublication { outgoing: Arc::new(outgoing), confirmed, _place: place };
+            let pending = PendingPublication { outgoing, confirmed, _place: place };
             self.outgoing.send(pending).map_err(|_| QueueError::Closed)?;
             confirms.push(confirm);
         }
