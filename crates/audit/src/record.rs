@@ -16,6 +16,9 @@ use genfleet_job::{JobId, event::AuditReference, hash, options::ConfigError};
 /// `prevHash` of the first line.
 pub(crate) const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
+/// Initial capacity of the buffer of a line, in bytes.
+const USUAL_LENGTH: usize = 1024;
+
 /// The type of a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -183,19 +186,26 @@ impl Chain {
             time: format!("{time:.3}"),
             worker: about.worker,
         };
-        let (head, rest) = (json(&Head { action: about.action, detail, fact }), json(&rest));
-        // `{…}` and `{…}` become `{…,…}`, with and without the hash between.
-        let (head, rest) = (&head[..head.len() - 1], &rest[1..]);
-        let hash = hash::sha256(format!("{head},{rest}"));
-        let bytes = format!("{head},\"hash\":\"{hash}\",{rest}\n").into_bytes();
+        let mut bytes = Vec::with_capacity(USUAL_LENGTH);
+        write_json(&Head { action: about.action, detail, fact }, &mut bytes);
+        let end_of_head = bytes.len() - 1;
+        write_json(&rest, &mut bytes);
+        // `{…}{…}` becomes `{…,…}`, which is hashed, and then gets the hash after the comma.
+        bytes.splice(end_of_head..end_of_head + 2, *b",");
+        let hash = hash::sha256(&bytes);
+        let (member, after_comma) = (format!("\"hash\":\"{hash}\","), end_of_head + 1);
+        bytes.splice(after_comma..after_comma, member.into_bytes());
+        bytes.push(b'\n');
         self.end = ChainLink { seq, hash: hash.clone() };
         (Line { link: self.end.clone(), bytes }, AuditReference { process: self.process.clone(), seq, hash })
     }
 }
 
 /// Serializes texts and whole numbers, which always succeeds.
-fn json(members: &impl Serialize) -> String {
-    serde_json::to_string(members).unwrap_or_else(|_| "{}".to_owned())
+fn write_json(members: &impl Serialize, bytes: &mut Vec<u8>) {
+    if serde_json::to_writer(&mut *bytes, members).is_err() {
+        bytes.extend(b"{}");
+    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub struct AuditReference {
 
 /// The longest event, in bytes.
 pub const MAX_EVENT_BYTES: usize = 256 * 1024;
+/// Initial capacity of the buffer of an event, in bytes.
+const USUAL_BYTES: usize = 1024;
 /// The content type of an event on its way.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 
@@ -170,11 +172,12 @@ pub fn error_object(error: &JobError, code: &str, cause: Option<&str>) -> Value 
 /// Writes an event; one that is too long is written again with less, until it fits.
 fn fit(event: &CloudEvent<'_>) -> Bytes {
     // Neither this nor the next can fail: all members are texts, numbers and JSON values.
-    let mut body = serde_json::to_string(event).unwrap_or_default();
+    let mut body = Vec::with_capacity(USUAL_BYTES);
+    let _ = serde_json::to_writer(&mut body, event);
     if body.len() > MAX_EVENT_BYTES {
         let mut event = serde_json::to_value(event).unwrap_or_default();
         while body.len() > MAX_EVENT_BYTES && cut_longest(&mut event["data"]) {
-            body = event.to_string();
+            body = event.to_string().into_bytes();
         }
     }
     body.into()

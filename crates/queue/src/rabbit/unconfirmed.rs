@@ -137,7 +137,8 @@ impl Unconfirmed {
 
     /// Returns `first` and all other confirms that are completed now.
     pub(super) fn take_resolved(&mut self, first: Option<ResolvedConfirm>) -> Vec<ResolvedConfirm> {
-        let mut confirms: Vec<_> = first.into_iter().collect();
+        let mut confirms = Vec::with_capacity(self.confirms.len() + 1);
+        confirms.extend(first);
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(woken.clone());
         loop {
