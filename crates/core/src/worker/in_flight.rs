@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use genfleet_job::JobId;
 use genfleet_queue::Delivery;
@@ -50,6 +51,20 @@ pub(crate) struct Claim<D = Delivery> {
 impl<D> Default for InFlightJobs<D> {
     fn default() -> Self {
         Self { jobs: Mutex::default() }
+    }
+}
+
+impl<D> ClaimResult<D> {
+    /// Returns the claim and its delivery, if there is one.
+    pub(crate) fn into_claim(self) -> Option<(Claim<D>, D)> {
+        match self {
+            Self::Claimed(claim, delivery) => Some((claim, delivery)),
+            Self::Attached => {
+                debug!("attached to the delivery of this job that runs here");
+                None
+            }
+            Self::Busy(..) => None,
+        }
     }
 }
 

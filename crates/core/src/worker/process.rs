@@ -8,6 +8,7 @@ use std::{
 };
 
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::{
@@ -155,25 +156,34 @@ impl<H: JobHandler> Engine<H> {
 
     /// Claims the job for this delivery, or returns `None` after the delivery has attached to the one that runs or was
     /// put back behind another job of its id.
-    async fn claim(&self, job: &Job, headers: &JobHeaders, mut delivery: Delivery) -> Option<(Claim, Delivery)> {
-        let body = delivery.message.body.clone();
-        loop {
-            match self.in_flight.claim(&job.id, &body, headers.generation, delivery) {
-                ClaimResult::Claimed(claim, delivery) => return Some((claim, delivery)),
-                ClaimResult::Attached => {
-                    debug!("attached to the delivery of this job that runs here");
-                    return None;
-                }
-                ClaimResult::Busy(busy, ended) => {
-                    if timeout(SAME_ID_WAIT, ended.cancelled()).await.is_err() {
-                        let reason = NotRun::TooEarly(SAME_ID_WAIT);
-                        Box::pin(settle_not_run(&self.settlement, busy, headers.clone(), reason)).await;
-                        return None;
-                    }
-                    delivery = busy;
-                }
+    async fn claim(&self, job: &Job, headers: &JobHeaders, delivery: Delivery) -> Option<(Claim, Delivery)> {
+        match self.try_claim(job, headers, delivery) {
+            ClaimResult::Busy(busy, ended) => Box::pin(self.claim_after(job, headers, busy, ended)).await,
+            claimed => claimed.into_claim(),
+        }
+    }
+
+    /// Claims the job once another job of its id has `ended`.
+    async fn claim_after(
+        &self,
+        job: &Job,
+        headers: &JobHeaders,
+        mut busy: Delivery,
+        mut ended: CancellationToken,
+    ) -> Option<(Claim, Delivery)> {
+        while timeout(SAME_ID_WAIT, ended.cancelled()).await.is_ok() {
+            match self.try_claim(job, headers, busy) {
+                ClaimResult::Busy(again, other) => (busy, ended) = (again, other),
+                claimed => return claimed.into_claim(),
             }
         }
+        settle_not_run(&self.settlement, busy, headers.clone(), NotRun::TooEarly(SAME_ID_WAIT)).await;
+        None
+    }
+
+    fn try_claim(&self, job: &Job, headers: &JobHeaders, delivery: Delivery) -> ClaimResult {
+        let body = delivery.message.body.clone();
+        self.in_flight.claim(&job.id, &body, headers.generation, delivery)
     }
 
     /// Starts an attempt: notes when the job was first started, and makes the handler's view of it.

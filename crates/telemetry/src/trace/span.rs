@@ -50,7 +50,8 @@ impl SpanDetails {
 /// A running span; it ends when it is dropped.
 #[derive(Default)]
 pub struct Span {
-    recorded: Option<opentelemetry_sdk::trace::Span>,
+    /// Boxed: it is large, mostly absent, and moved with its delivery.
+    recorded: Option<Box<opentelemetry_sdk::trace::Span>>,
     context: Option<TraceContext>,
 }
 
@@ -81,7 +82,7 @@ impl Span {
             .with_links(parents.map(|linked| Link::with_context(to_span_context(linked))).collect());
         let recorded = tracer.build_with_context(builder, &parent);
         let context = to_trace_context(recorded.span_context());
-        Self { recorded: Some(recorded), context }
+        Self { recorded: Some(Box::new(recorded)), context }
     }
 
     /// The context that is passed on to whatever is done within the span.
