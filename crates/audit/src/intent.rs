@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -53,6 +54,8 @@ impl Intent {
     /// Waits until the intent is in the file. [`Unwritten`] if `stop` is cancelled first.
     pub async fn written(&self, stop: &CancellationToken) -> Result<(), Unwritten> {
         let Some(last) = self.facts.last().map(|(_, seq)| *seq) else { return Ok(()) };
+        // What other tasks append meanwhile needs no further wake-up of the writer.
+        yield_now().await;
         self.audit.shared.hurry();
         let mut written = self.audit.shared.written.subscribe();
         tokio::select! {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::{task::yield_now, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -101,7 +101,7 @@ async fn a_job_that_runs_again_is_not_forgotten_with_its_first_run() {
 
 #[tokio::test]
 async fn only_lines_that_a_task_waits_for_wake_the_thread_that_lingers() {
-    let chain = Chain::new("p".to_owned(), ChainLink::default());
+    let (chain, stop) = (Chain::new("p".to_owned(), ChainLink::default()), CancellationToken::new());
     let audit = Audit::with(Some(chain), 0, Arc::new(SystemClock));
     let lingers = || audit.shared.state().lingers;
     let linger = || {
@@ -118,7 +118,16 @@ async fn only_lines_that_a_task_waits_for_wake_the_thread_that_lingers() {
     linger();
     let intent = audit.propose(Kind::CdnPurge, &[id("one")], &Detail::default());
     assert!(lingers(), "no task waits for this line yet");
-    assert_eq!(intent.written(&CancellationToken::new()).now_or_never(), None);
+    let woken = async {
+        while lingers() {
+            yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = intent.written(&stop) => panic!("there is no writer"),
+        () = woken => {}
+    }
     assert!(!lingers(), "it has to be written");
 }
 
