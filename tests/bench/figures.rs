@@ -41,7 +41,7 @@ fn medians(rounds: &[Figures]) -> Figures {
     let median = |at: usize| {
         let mut figures: Vec<f64> = rounds.iter().map(|figures| figures[at].1).collect();
         figures.sort_by(f64::total_cmp);
-        figures[figures.len() / 2]
+        f64::midpoint(figures[(figures.len() - 1) / 2], figures[figures.len() / 2])
     };
     first.iter().enumerate().map(|(at, (name, _))| (name.clone(), median(at))).collect()
 }
