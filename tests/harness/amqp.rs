@@ -89,22 +89,6 @@ impl Amqp {
         confirmed(self.send(exchange, key, body, properties).await).await;
     }
 
-    /// Publishes a message to any exchange. Returns true if the broker confirms it, and false if it is gone.
-    pub async fn try_publish(
-        &self,
-        exchange: &str,
-        key: &str,
-        body: impl AsRef<[u8]>,
-        properties: BasicProperties,
-    ) -> bool {
-        let options = BasicPublishOptions::default();
-        let sent = self.channel.basic_publish(exchange.into(), key.into(), options, body.as_ref(), properties);
-        match sent.await {
-            Ok(confirm) => confirm.await.is_ok_and(|confirmation| confirmation.is_ack()),
-            Err(_) => false,
-        }
-    }
-
     /// Declares a queue that receives every event published from now on. It is deleted with the connection.
     pub async fn declare_events_queue(&self, prefix: &str) -> Events {
         Events::of_connection(&self.connection, prefix).await

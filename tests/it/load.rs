@@ -1,8 +1,6 @@
 //! `genfleet load` on both queues, against a worker and the simulator.
 
-use std::time::Duration;
-
-use harness::{Amqp, Broker, Launch, Prefix, Process, eventually, fresh_directory, json_properties, seconds};
+use harness::{Broker, Launch, Prefix, Process, eventually, fresh_directory, seconds};
 use serde_json::Value;
 
 use crate::stack::{purge_requests, simulator, worker};
@@ -94,43 +92,6 @@ async fn a_broker_that_restarts_in_the_middle_costs_no_event() {
     let (code, output) = ended(&process).await;
     assert_eq!((code, &output["published"], &output["unfinished"]), (0, &3000.into(), &0.into()), "{output}");
     assert!(process.stderr().contains("going on once the broker is back"), "{}", process.stderr());
-}
-
-/// For a moment after its start the broker counts fewer messages in a queue than there are.
-#[tokio::test(flavor = "multi_thread")]
-async fn events_are_read_in_full_as_soon_as_a_killed_broker_is_back() {
-    let Some(mut broker) = Broker::private().await else { return };
-    let prefix = Prefix::on(&broker);
-    let purger = worker("purger", &broker, &prefix, &simulator().await).start();
-    purger.wait_ready(seconds(30)).await;
-    purger.terminate();
-    assert_eq!(purger.wait(seconds(30)).await, 0);
-    let mut confirmed = 0;
-    for _ in 0..2 {
-        let amqp = Amqp::connect(broker.url()).await;
-        let published = tokio::spawn({
-            let (exchange, body) = (format!("{prefix}.events"), "{}".repeat(400));
-            async move {
-                let mut published = 0;
-                while amqp.try_publish(&exchange, "cdn.purge.succeeded", &body, json_properties()).await {
-                    published += 1;
-                }
-                published
-            }
-        });
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        broker.kill().await;
-        confirmed += published.await.unwrap();
-        broker.start().await;
-        let events = Process::binary("genfleet")
-            .args(["events", "--limit", "1000000"])
-            .env("GENFLEET_QUEUE_URL", broker.url())
-            .env("GENFLEET_QUEUE_PREFIX", &prefix)
-            .start();
-        assert_eq!(events.wait(seconds(60)).await, 0, "{}", events.stderr());
-        let read = events.stdout_lines().len();
-        assert!(read >= confirmed, "{read} of {confirmed}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

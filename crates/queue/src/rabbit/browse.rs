@@ -90,9 +90,6 @@ pub(super) struct BrowsedDelivery {
 struct ReaderChannel {
     channel: Channel,
     consumer: Consumer,
-    prefetch: u16,
-    /// Messages that were delivered.
-    delivered: u32,
     /// Messages that were returned and not removed.
     held: u32,
     /// Those of them that will not be removed.
@@ -108,23 +105,9 @@ impl QueueReader {
         queue: &str,
         portion: u16,
     ) -> Result<Self, QueueError> {
-        let is_empty = roughly(connection, queue).await? == 0;
+        let total = total(connection, queue).await?;
         let (connection, queue) = (connection.clone(), convert::short(queue)?);
-        let mut reader = Self { connection, queue, portion, total: 0, to_come: 0, channels: Vec::new() };
-        if !is_empty {
-            reader.count().await.inspect_err(|_| reader.connection.abandon())?;
-        }
-        Ok(reader)
-    }
-
-    /// Opens a consumer of one message and counts the others. The queue has a consumer only once it knows all messages
-    /// that came before; a count that is requested earlier may be too low.
-    async fn count(&mut self) -> Result<(), QueueError> {
-        self.open(1).await?;
-        let counting = self.connection.channel().await?;
-        self.total = 1 + depth::ready(&counting, self.queue.as_str()).await.map_err(queue_error)?;
-        self.to_come = self.total;
-        counting.close(200, "counted".into()).await.map_err(queue_error)
+        Ok(Self { connection, queue, portion, total, to_come: total, channels: Vec::new() })
     }
 
     /// Number of messages when reading began.
@@ -142,18 +125,17 @@ impl QueueReader {
         let (mut quiet, mut stuck) = (0, 0);
         while self.to_come > 0 && quiet < QUIET {
             self.turn_channel().await?;
-            let Some(index) = self.channels.len().checked_sub(1) else { break };
-            let last = &mut self.channels[index];
+            let index = self.channels.len() - 1;
+            let Some(last) = self.channels.last_mut() else { break };
             match timeout(MOMENT, last.consumer.next()).await {
                 Ok(Some(Ok(delivery))) => {
                     last.held += 1;
-                    last.delivered += 1;
                     self.to_come -= 1;
                     let place = RabbitPlace { channel: index, tag: delivery.delivery_tag };
                     return Ok(Some(BrowsedDelivery { delivery, place }));
                 }
                 Ok(Some(Err(error))) => return Err(queue_error(error)),
-                Ok(None) if last.ended => self.open(self.portion).await?,
+                Ok(None) if last.ended => self.open().await?,
                 Ok(None) => return Err(QueueError::Broker(format!("{} is gone", self.queue))),
                 Err(_) if depth::ready(&last.channel, self.queue.as_str()).await.map_err(queue_error)? == 0 => {
                     quiet += 1;
@@ -227,22 +209,22 @@ impl QueueReader {
         counting.close(200, "done".into()).await.map_err(queue_error)
     }
 
-    /// Ends a consumer that holds many messages, or the one that it can hold.
+    /// Ends a consumer that holds many messages; also opens the first one.
     async fn turn_channel(&mut self) -> Result<(), QueueError> {
         match self.channels.last_mut() {
-            Some(last) if last.prefetch == 1 && last.delivered > 0 => last.end().await,
-            Some(last) if last.prefetch > 1 && last.kept >= u32::from(last.prefetch / 2) => last.end().await,
-            _ => Ok(()),
+            None => self.open().await,
+            Some(last) if last.kept >= u32::from(self.portion / 2) => last.end().await,
+            Some(_) => Ok(()),
         }
     }
 
-    async fn open(&mut self, prefetch: u16) -> Result<(), QueueError> {
+    async fn open(&mut self) -> Result<(), QueueError> {
         let channel = self.connection.channel().await?;
-        channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(queue_error)?;
+        channel.basic_qos(self.portion, BasicQosOptions::default()).await.map_err(queue_error)?;
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
         let consumer = channel.basic_consume(self.queue.clone(), "".into(), options, none).await;
         let consumer = consumer.map_err(queue_error)?;
-        self.channels.push(ReaderChannel { channel, consumer, prefetch, delivered: 0, held: 0, kept: 0, ended: false });
+        self.channels.push(ReaderChannel { channel, consumer, held: 0, kept: 0, ended: false });
         Ok(())
     }
 }
@@ -258,9 +240,8 @@ impl ReaderChannel {
     }
 }
 
-/// Number of waiting messages in `queue`; 0 only if it is empty. It may be too low for a moment after the broker has
-/// started. The broker also answers 0 if it could not ask the queue in time.
-async fn roughly(connection: &BrowseConnection, queue: &str) -> Result<u32, QueueError> {
+/// Number of waiting messages in `queue`. The broker also answers 0 if it could not ask the queue in time.
+async fn total(connection: &BrowseConnection, queue: &str) -> Result<u32, QueueError> {
     let channel = connection.channel().await?;
     let mut total = depth::ready(&channel, queue).await.map_err(queue_error)?;
     let name = convert::short(queue)?;
