@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use crate::webhook::{Receiver, delivery_jobs};
 use genfleet_job::job_headers::{self, JobHeaders};
@@ -20,6 +21,8 @@ use genfleet_queue::{Destination, Publication, topology};
 const MAX_ERROR_BYTES: usize = 2048;
 /// The longest delay of the delay queues; a longer one is continued by `genfleet-not-before`.
 const LONGEST_DELAY: Duration = Duration::from_secs(topology::LONGEST_DELAY as u64);
+/// The length of a UUID in text.
+const UUID_LENGTH: usize = 36;
 
 /// Reason for which a message becomes a dead letter.
 #[derive(Debug)]
@@ -120,12 +123,16 @@ fn dead_letter(message: &Message, ending: &Ending, dead: &DeadReason) -> Publica
     Publication { to: Destination::Dead { kind: ending.kind.to_owned() }, message }
 }
 
-/// Identifies failures with the same cause: a hash of kind, code, cause and the message without its numbers and quoted
-/// parts.
+/// Identifies failures with the same cause: a hash of kind, code, cause and the message without its UUIDs, numbers and
+/// quoted parts.
 fn fingerprint(kind: &str, dead: &DeadReason) -> String {
     let mut sort = String::new();
     let mut quoted = false;
-    for character in dead.error.chars() {
+    let mut rest = dead.error.as_str();
+    while let Some(character) = rest.chars().next() {
+        let is_uuid = rest.get(..UUID_LENGTH).is_some_and(|text| Uuid::try_parse(text).is_ok());
+        rest = &rest[if is_uuid { UUID_LENGTH } else { character.len_utf8() }..];
+        let character = if is_uuid { '0' } else { character };
         match character {
             '"' => {
                 quoted = !quoted;
@@ -274,6 +281,8 @@ mod tests {
             fingerprint("cdn.purge", &DeadReason { reason: "rejected", cause: None, error: error.to_owned() })
         };
         assert_eq!(print("path \"/a\" refused after 3 ms"), print("path \"/bcd\" refused after 17 ms"));
+        let scan = |id: &str| print(&format!("the scan {id} of the file {id} failed"));
+        assert_eq!(scan("a1b2c3d4-e5f6-7890-abcd-ef1234567890"), scan("0b9a8c7d-6e5f-4a3b-9c2d-1e0f9a8b7c6d"));
         assert_ne!(print("path refused"), print("path forbidden"));
     }
 

@@ -138,7 +138,12 @@ fn print(found: &Found, unrouted: u64, filter: &Filter) -> anyhow::Result<()> {
         tell!("{}", hint.yellow(&format!("hint: {unrouted} matched no queue: genfleet dead list --unrouted")));
     }
     if total > 0 {
-        tell!("{}", hint.dim("hint: genfleet dead show FINGERPRINT shows them in full; dead redrive runs them again"));
+        let next = if filter.unrouted {
+            "hint: genfleet dead show --unrouted shows them in full; dead redrive --unrouted --as KIND runs them"
+        } else {
+            "hint: genfleet dead show FINGERPRINT shows them in full; dead redrive runs them again"
+        };
+        tell!("{}", hint.dim(next));
     }
     Ok(())
 }

@@ -62,7 +62,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let (shown, more) = show(&inspector, options).await?;
         inspector.close().await;
         if shown == 0 {
-            tell!("error: no such dead letter; genfleet dead list lists them");
+            tell!(
+                "error: no such dead letter; genfleet dead list lists them, and dead list --unrouted unrouted messages"
+            );
             return Ok(ExitCode::from(EXIT_FAILED));
         }
         if more > 0 {
