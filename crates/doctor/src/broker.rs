@@ -3,9 +3,8 @@
 
 use genfleet_core::{
     job::MAX_BODY_BYTES,
-    queue::{
-        rabbit::{BrokerExaminer, HostConnection, MessageAcceptance, RabbitSettings, TopologyComparison, TopologyMode},
-        topology::topology,
+    queue::rabbit::{
+        BrokerExaminer, HostConnection, MessageAcceptance, RabbitSettings, TopologyComparison, TopologyMode,
     },
 };
 
@@ -24,7 +23,8 @@ const TOO_LARGE: usize = 16 * MAX_BODY_BYTES + 1;
 
 /// Runs all checks of the broker.
 pub(crate) async fn check(options: &DoctorOptions, kinds: &[KindNeeds]) -> Vec<Finding> {
-    let settings = options.queue.check().and_then(|()| options.queue.rabbit("genfleet doctor"));
+    let worked: Vec<_> = kinds.iter().map(|needs| needs.kind).collect();
+    let settings = options.queue.check().and_then(|()| options.queue.rabbit("genfleet doctor", &worked));
     let settings = match settings {
         Ok(settings) => settings,
         Err(error) => {
@@ -129,7 +129,7 @@ fn judge_topology(
             "start workers with --topology verify (GENFLEET_TOPOLOGY), or give the user the configure permission",
         ));
     }
-    let wanted = topology(&settings.prefix);
+    let wanted = settings.needed_topology();
     let (former, different) = if compared.incomparable.is_some() {
         let former = report.and_then(|report| report.former(&wanted)).unwrap_or_default();
         (former, report.and_then(|report| report.differences(&wanted)))
@@ -205,6 +205,7 @@ mod tests {
             urls: Vec::new(),
             prefix: "genfleet".to_owned(),
             topology: mode,
+            kinds: Vec::new(),
             ca_file: None,
             client_identity: None,
             name: String::new(),

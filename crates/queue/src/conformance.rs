@@ -43,6 +43,7 @@ fn settings(url: &str, prefix: &str) -> RabbitSettings {
         urls: vec![url.to_owned().into()],
         prefix: prefix.to_owned(),
         topology: TopologyMode::Declare,
+        kinds: Vec::new(),
         ca_file: None,
         client_identity: None,
         name: "conformance".to_owned(),

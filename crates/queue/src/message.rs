@@ -50,6 +50,16 @@ pub enum Destination {
     },
 }
 
+impl Destination {
+    /// Returns the kind of a job that is published.
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Jobs(kind) | Self::Lane { kind, .. } => Some(*kind),
+            Self::Event { .. } | Self::Reply { .. } | Self::Dead { .. } => None,
+        }
+    }
+}
+
 /// A message to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {

@@ -178,10 +178,16 @@ fn below(prefix: &str, bit: u32) -> String {
 
 /// Returns all objects of SPEC 6.1 with `prefix`.
 pub fn topology(prefix: &str) -> Topology {
+    topology_of(prefix, &Kind::ALL)
+}
+
+/// Returns the objects that a process uses that works `kinds` or publishes jobs of them: the queues of these kinds, and
+/// all objects that belong to no kind for producers.
+pub fn topology_of(prefix: &str, kinds: &[Kind]) -> Topology {
     let mut topology = Topology { exchanges: Vec::new(), queues: Vec::new(), bindings: Vec::new() };
     topology.add_exchanges(prefix);
     topology.add_dead_letter_queues(prefix);
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.is_internal() || kinds.contains(kind)) {
         topology.add_kind(prefix, kind);
     }
     for bit in 0..BITS {

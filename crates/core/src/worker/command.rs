@@ -263,7 +263,7 @@ fn start<H: JobHandlers>(
     block_on(async {
         traces.into_iter().for_each(TraceExport::start);
         let signals = Signals::listen().map_err(|error| ConfigError::new(format!("no signals: {error}")))?;
-        let queue = options.queue.open(name, Role::Worker, clock.clone());
+        let queue = options.queue.open(name, Role::Worker, &kinds.worked, clock.clone());
         let queue = queue.map_err(|error| ConfigError::new(error.to_string()))?;
         let audit = options.worker.audit.open(&default_file(name), &clock)?;
         let runtime = Runtime::new(name, options.worker, queue, genesys, audit, clock).with_webhooks(webhooks);

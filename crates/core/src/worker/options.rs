@@ -119,13 +119,15 @@ impl QueueOptions {
         if self.sqlite_file()?.is_some() { Ok(Vec::new()) } else { split_hosts(self.url()?.expose_secret()) }
     }
 
-    /// Settings of the broker. An error if the address is of another queue.
-    pub fn rabbit(&self, name: &str) -> Result<RabbitSettings, ConfigError> {
+    /// Settings of the broker, for a process that works `kinds` or publishes jobs of them. An error if the address is of
+    /// another queue.
+    pub fn rabbit(&self, name: &str, kinds: &[Kind]) -> Result<RabbitSettings, ConfigError> {
         let identity = self.queue_client_certificate.clone().zip(self.queue_client_key.clone());
         Ok(RabbitSettings {
             urls: split_hosts(self.url()?.expose_secret())?.into_iter().map(SecretString::from).collect(),
             prefix: self.queue_prefix.clone(),
             topology: self.topology,
+            kinds: kinds.to_vec(),
             ca_file: self.queue_ca_file.clone(),
             client_identity: identity.map(|(certificate, key)| ClientIdentity { certificate, key }),
             name: name.to_owned(),
@@ -133,17 +135,18 @@ impl QueueOptions {
         })
     }
 
-    fn location(&self, name: &str) -> Result<QueueLocation, QueueError> {
+    fn location(&self, name: &str, kinds: &[Kind]) -> Result<QueueLocation, QueueError> {
         let location = self.sqlite_file().and_then(|file| match file {
             Some(file) => Ok(QueueLocation::Store(file)),
-            None => Ok(QueueLocation::Broker(Box::new(self.rabbit(name)?))),
+            None => Ok(QueueLocation::Broker(Box::new(self.rabbit(name, kinds)?))),
         });
         location.map_err(|error| QueueError::Configuration(error.to_string()))
     }
 
-    /// Opens the queue. `role` matters for the embedded one only.
-    pub fn open(&self, name: &str, role: Role, clock: SharedClock) -> Result<Queue, QueueError> {
-        Ok(match self.location(name)? {
+    /// Opens the queue, to work `kinds` or to publish jobs of them. `role` matters for the embedded one only, `kinds` for
+    /// a broker.
+    pub fn open(&self, name: &str, role: Role, kinds: &[Kind], clock: SharedClock) -> Result<Queue, QueueError> {
+        Ok(match self.location(name, kinds)? {
             QueueLocation::Store(file) => Queue::Sqlite(SqliteQueue::open(&file, role, clock)?),
             QueueLocation::Broker(settings) => Queue::Rabbit(RabbitQueue::connect(*settings, clock)?),
         })
@@ -152,12 +155,12 @@ impl QueueOptions {
     /// Opens the queue for inspection by the operator's tool.
     pub fn inspect(&self, name: &str) -> Result<QueueInspector, QueueError> {
         self.check().map_err(|error| QueueError::Configuration(error.to_string()))?;
-        QueueInspector::open(self.location(name)?, Arc::new(SystemClock))
+        QueueInspector::open(self.location(name, &[])?, Arc::new(SystemClock))
     }
 
     /// Finds mistakes that show without connecting.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let checked = self.location("check").and_then(|location| match location {
+        let checked = self.location("check", &[]).and_then(|location| match location {
             QueueLocation::Store(file) => SqliteQueue::check_name(&file),
             QueueLocation::Broker(settings) => settings.check(),
         });

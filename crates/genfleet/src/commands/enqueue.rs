@@ -215,7 +215,7 @@ async fn open(options: &Options, end: Instant) -> anyhow::Result<Queue> {
         // A user who may only publish may not declare.
         settings.topology = TopologyMode::Skip;
     }
-    let queue = settings.open("genfleet enqueue", Role::Tool, clock);
+    let queue = settings.open("genfleet enqueue", Role::Tool, &[options.kind], clock);
     let queue = queue.map_err(|error| ConfigError::new(error.to_string()))?;
     let connected = async {
         match &queue {
@@ -235,7 +235,7 @@ async fn open(options: &Options, end: Instant) -> anyhow::Result<Queue> {
 /// Returns true if the broker has the queue of this kind, so that nothing has to be declared.
 async fn has_queue(options: &Options, end: Instant) -> bool {
     let count = async {
-        let settings = options.queue.rabbit("genfleet enqueue").ok()?;
+        let settings = options.queue.rabbit("genfleet enqueue", &[]).ok()?;
         let name = lane_queue(&settings.prefix, Lane::Jobs, options.kind);
         let inspector = RabbitInspector::connect(settings).await.ok()?;
         let counts = inspector.counts(&[name]).await.ok()?;

@@ -84,7 +84,7 @@ pub(crate) fn run(mut options: Options, misspelt: Vec<String>) -> anyhow::Result
         let signals = Signals::listen()?;
         let queue = options
             .queue
-            .open("genfleet", Role::Worker, clock.clone())
+            .open("genfleet", Role::Worker, &kinds.worked, clock.clone())
             .map_err(|error| ConfigError::new(error.to_string()))?;
         let audit = options.worker.audit.open(&default_file("genfleet"), &clock)?;
         if simulator.is_some() {

@@ -214,6 +214,7 @@ mod tests {
             urls: urls.iter().map(|url| SecretString::from(*url)).collect(),
             prefix: "genfleet".to_owned(),
             topology: crate::rabbit::TopologyMode::Declare,
+            kinds: Vec::new(),
             ca_file: None,
             client_identity: None,
             name: "test".to_owned(),

@@ -2,6 +2,7 @@
 //! with publisher confirms.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -12,21 +13,20 @@ use super::{
     inspect::RabbitInspector,
     origin,
     queue::RabbitQueue,
-    settings::RabbitSettings,
+    settings::{RabbitSettings, TopologyMode},
 };
 use crate::{
     dead_letters::{DeadLetterQueue, RabbitPlace, Removal, StoredMessage, StoredPlace},
     message::{Publication, QueueError},
     topology,
 };
-use genfleet_job::{clock::SharedClock, message::Message};
+use genfleet_job::{Kind, clock::SharedClock, message::Message};
 
 /// Maximum number of messages in memory, unless more are neither kept nor removed.
 const PORTION: u16 = 200;
 
 /// The dead letters of a broker.
 pub(crate) struct RabbitDeadLetters {
-    settings: RabbitSettings,
     inspector: tokio::sync::Mutex<Option<RabbitInspector>>,
     publisher: Arc<DeadLetterPublisher>,
 }
@@ -34,17 +34,12 @@ pub(crate) struct RabbitDeadLetters {
 impl RabbitDeadLetters {
     /// Creates a handle that connects at its first use.
     pub(crate) fn new(settings: RabbitSettings, clock: SharedClock) -> Self {
-        let publisher = DeadLetterPublisher {
-            settings: settings.clone(),
-            clock,
-            queue: Mutex::default(),
-            unfinished: Mutex::default(),
-        };
-        Self { settings, inspector: tokio::sync::Mutex::default(), publisher: Arc::new(publisher) }
+        let publisher = DeadLetterPublisher { settings, clock, queue: Mutex::default(), unfinished: Mutex::default() };
+        Self { inspector: tokio::sync::Mutex::default(), publisher: Arc::new(publisher) }
     }
 
     pub(crate) fn settings(&self) -> &RabbitSettings {
-        &self.settings
+        &self.publisher.settings
     }
 
     /// Returns the inspector, or a new one if there is none or its connection is lost. Fails if no broker
@@ -54,7 +49,7 @@ impl RabbitDeadLetters {
         if let Some(inspector) = current.as_ref().filter(|inspector| inspector.connection().is_usable()) {
             return Ok(inspector.clone());
         }
-        let inspector = RabbitInspector::connect(self.settings.clone()).await?;
+        let inspector = RabbitInspector::connect(self.settings().clone()).await?;
         *current = Some(inspector.clone());
         Ok(inspector)
     }
@@ -75,19 +70,19 @@ impl RabbitDeadLetters {
             }
             None => None,
         };
-        let (prefix, publisher) = (self.settings.prefix.clone(), self.publisher.clone());
+        let (prefix, publisher) = (self.settings().prefix.clone(), self.publisher.clone());
         Ok(RabbitBrowser { queue: which, prefix, reader, position: 0, publisher, claimed: Vec::new() })
     }
 
     pub(crate) fn trouble(&self) -> Option<String> {
-        let health = self.publisher.started().as_ref()?.health();
+        let health = self.publisher.started().as_ref()?.0.health();
         let blocked = health.publishing_blocked.then(|| "the broker takes no publications (memory or disk)".to_owned());
         health.problems.into_iter().next().or(blocked)
     }
 
     pub(crate) async fn close(&self) {
         let publisher = self.publisher.started().take();
-        if let Some(publisher) = publisher {
+        if let Some((publisher, _)) = publisher {
             publisher.close().await;
         }
         if let Some(inspector) = self.inspector.lock().await.take() {
@@ -97,8 +92,8 @@ impl RabbitDeadLetters {
 
     fn queue(&self, which: DeadLetterQueue) -> Option<String> {
         match which {
-            DeadLetterQueue::Dead(kind) => Some(topology::dead_queue(&self.settings.prefix, kind)),
-            DeadLetterQueue::Unrouted => Some(topology::unrouted(&self.settings.prefix)),
+            DeadLetterQueue::Dead(kind) => Some(topology::dead_queue(&self.settings().prefix, kind)),
+            DeadLetterQueue::Unrouted => Some(topology::unrouted(&self.settings().prefix)),
             DeadLetterQueue::Unknown => None,
         }
     }
@@ -106,7 +101,7 @@ impl RabbitDeadLetters {
 
 impl fmt::Debug for RabbitDeadLetters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RabbitDeadLetters").field("prefix", &self.settings.prefix).finish_non_exhaustive()
+        f.debug_struct("RabbitDeadLetters").field("prefix", &self.settings().prefix).finish_non_exhaustive()
     }
 }
 
@@ -114,24 +109,37 @@ impl fmt::Debug for RabbitDeadLetters {
 struct DeadLetterPublisher {
     settings: RabbitSettings,
     clock: SharedClock,
-    queue: Mutex<Option<RabbitQueue>>,
+    queue: Mutex<Option<(RabbitQueue, BTreeSet<Kind>)>>,
     /// Messages that were published and may not be removed. If they are read again, they are only removed.
     unfinished: Mutex<Vec<Message>>,
 }
 
 impl DeadLetterPublisher {
     async fn publish(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
-        let queue = {
-            let mut started = self.started();
-            match &*started {
-                Some(queue) => queue.clone(),
-                None => started.insert(RabbitQueue::connect(self.settings.clone(), self.clock.clone())?).clone(),
-            }
-        };
+        let (queue, replaced) = self.queue_for(&publications)?;
+        if let Some(replaced) = replaced {
+            replaced.close().await;
+        }
         queue.publish(publications).await
     }
 
-    fn started(&self) -> MutexGuard<'_, Option<RabbitQueue>> {
+    /// Returns a queue that needs the queues of all kinds to which `publications` go, and the one that it replaces.
+    fn queue_for(&self, publications: &[Publication]) -> Result<(RabbitQueue, Option<RabbitQueue>), QueueError> {
+        let mut started = self.started();
+        let mut kinds: BTreeSet<Kind> = publications.iter().filter_map(|publication| publication.to.kind()).collect();
+        if let Some((queue, needed)) = &*started {
+            if self.settings.topology != TopologyMode::Verify || needed.is_superset(&kinds) {
+                return Ok((queue.clone(), None));
+            }
+            kinds.extend(needed);
+        }
+        let settings = RabbitSettings { kinds: kinds.iter().copied().collect(), ..self.settings.clone() };
+        let queue = RabbitQueue::connect(settings, self.clock.clone())?;
+        let replaced = started.replace((queue.clone(), kinds));
+        Ok((queue, replaced.map(|(queue, _)| queue)))
+    }
+
+    fn started(&self) -> MutexGuard<'_, Option<(RabbitQueue, BTreeSet<Kind>)>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

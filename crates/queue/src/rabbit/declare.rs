@@ -55,18 +55,11 @@ pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<
         after_another
     };
     preparation.succeeded = false;
-    let mut channel = open(connection).await?;
     let former = match shared.mode {
-        TopologyMode::Declare if declare_at_once(&channel, &shared.topology).await.is_ok() => Vec::new(),
-        TopologyMode::Declare => {
-            // The refusal closed it.
-            channel = open(connection).await?;
-            declare(connection, &mut channel, &shared.topology).await?
-        }
-        TopologyMode::Verify => verify(connection, &mut channel, &shared.topology).await?,
+        TopologyMode::Declare => declare(connection, &shared.topology).await?,
+        TopologyMode::Verify => verify(connection, &shared.topology).await?,
         TopologyMode::Skip => Vec::new(),
     };
-    channel.close(200, "done".into()).await.map_err(describe)?;
     preparation.succeeded = true;
     if !former.is_empty() && !std::mem::replace(&mut preparation.logged, true) {
         tracing::warn!(exchanges = former.join(", "), "{FORMER}");
@@ -85,8 +78,9 @@ pub(super) async fn check_exists(shared: &Shared, connection: &Connection) -> Re
     // A refusal names the object, and fails all requests that were sent together.
     match try_join_all(found.chain(bound)).await {
         Ok(_) => channel.close(200, "done".into()).await.map_err(describe),
-        Err(error) if soft_error(&error) == Some(AMQPSoftError::NOTFOUND) => {
-            Err(format!("{}; {MISSING}", describe(error)))
+        // The refusal names only the first object.
+        Err(error) if !rebinds && soft_error(&error) == Some(AMQPSoftError::NOTFOUND) => {
+            look_for_all(connection, topology, false).await?.objection().map_or(Ok(()), Err)
         }
         Err(error) => Err(describe(error)),
     }
@@ -109,9 +103,23 @@ async fn declare_at_once(channel: &Channel, topology: &Topology) -> lapin::Resul
     try_join_all(objects.chain(bindings)).await.map(drop)
 }
 
-/// Declares the objects one by one, so that a refusal can be reported. Returns the names of the objects that an earlier
+/// Declares all at once or, where anything is refused, one by one. Returns the names of the objects that an earlier
 /// version has declared differently.
-async fn declare(
+async fn declare(connection: &Connection, topology: &Topology) -> Result<Vec<String>, SessionError> {
+    let mut channel = open(connection).await?;
+    let former = if declare_at_once(&channel, topology).await.is_ok() {
+        Vec::new()
+    } else {
+        // The refusal closed it.
+        channel = open(connection).await?;
+        declare_one_by_one(connection, &mut channel, topology).await?
+    };
+    channel.close(200, "done".into()).await.map_err(describe)?;
+    Ok(former)
+}
+
+/// Declares the objects one by one, so that a refusal can be reported.
+async fn declare_one_by_one(
     connection: &Connection,
     channel: &mut Channel,
     topology: &Topology,
@@ -151,41 +159,24 @@ async fn declare_or_accept(
     }
 }
 
-/// Verifies by a passive declaration, which finds what is missing and compares nothing, and an active one, which
-/// compares and creates nothing if the object is there. Should somebody delete it between the two, it is created again.
-///
-/// Bindings cannot be queried over AMQP. A missing one is noticed when a publication is returned.
-async fn verify(
-    connection: &Connection,
-    channel: &mut Channel,
-    topology: &Topology,
-) -> Result<Vec<String>, SessionError> {
-    let (mut comparable, mut former) = (true, Vec::new());
-    for object in objects(topology) {
-        object.declare(channel, true).await.map_err(|error| describe_refusal(object.kind_and_name(), &error))?;
-        if !comparable {
-            continue;
-        }
-        match declare_or_accept(connection, channel, object).await {
-            Ok(ObjectForm::Current) => {}
-            Ok(ObjectForm::Former) => former.push(object.kind_and_name().1.to_owned()),
-            // Such a user has few rights on purpose. The remaining objects are not compared.
-            Err(error) if soft_error(&error) == Some(AMQPSoftError::ACCESSREFUSED) => {
-                tracing::info!(
-                    "exchanges and queues are there; their arguments are not compared, because this user may not \
-                     configure them. That is no fault: the shipped rights are like that"
-                );
-                comparable = false;
-                // The refusal closed it.
-                *channel = open(connection).await?;
-            }
-            Err(error) => return Err(describe_refusal(object.kind_and_name(), &error)),
-        }
+/// Verifies that all objects exist, and that their arguments are right if this user may ask that. Returns the names of
+/// the objects that an earlier version has declared differently.
+async fn verify(connection: &Connection, topology: &Topology) -> Result<Vec<String>, SessionError> {
+    let found = compare(connection, topology).await?;
+    if let Some(reason) = found.objection() {
+        return Err(reason);
     }
-    Ok(former)
+    if found.incomparable.is_some() {
+        // Such a user has few rights on purpose.
+        tracing::info!(
+            "exchanges and queues are there; their arguments are not compared, because this user may not configure \
+             them. That is no fault: the shipped rights are like that"
+        );
+    }
+    Ok(found.former)
 }
 
-/// The result of comparing the whole topology with the broker's.
+/// The result of comparing a topology with the broker's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopologyComparison {
     /// Number of exchanges and queues that were checked.
@@ -200,14 +191,42 @@ pub struct TopologyComparison {
     pub incomparable: Option<String>,
 }
 
-/// Compares like [`verify`], but reports everything that is missing or different. Bindings cannot be queried over AMQP.
+impl TopologyComparison {
+    /// Describes everything that is missing or different, with the remedies. `None` if nothing is.
+    fn objection(&self) -> Option<String> {
+        let missing = match self.missing.len() {
+            0 => None,
+            all if all == self.looked_for => Some(format!("none of the {all} exchanges and queues exists")),
+            _ => Some(format!("no {}", self.missing.join(", no "))),
+        };
+        let missing = missing.map(|missing| format!("NOT_FOUND - {missing}; {MISSING}"));
+        let different = (!self.different.is_empty()).then(|| format!("{}; {DIFFERS}", self.different.join("; ")));
+        let objections: Vec<_> = missing.into_iter().chain(different).collect();
+        (!objections.is_empty()).then(|| objections.join("; "))
+    }
+}
+
+/// Compares a topology with the broker's by a passive declaration, which finds what is missing and compares nothing, and
+/// an active one, which compares and creates nothing if the object is there. Should somebody delete it between the two,
+/// it is created again.
+///
+/// Bindings cannot be queried over AMQP. A missing one is noticed when a publication is returned.
 pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Result<TopologyComparison, SessionError> {
+    look_for_all(connection, topology, true).await
+}
+
+/// Looks for all objects, and compares their arguments if `comparable`, until this user is refused to.
+async fn look_for_all(
+    connection: &Connection,
+    topology: &Topology,
+    mut comparable: bool,
+) -> Result<TopologyComparison, SessionError> {
     let mut found = TopologyComparison::default();
     let mut channel = open(connection).await?;
     for object in objects(topology) {
         found.looked_for += 1;
         let (what, name) = object.kind_and_name();
-        let error = match look_for(connection, &mut channel, object, found.incomparable.is_none()).await {
+        let error = match look_for(connection, &mut channel, object, comparable).await {
             Ok(ObjectForm::Current) => continue,
             Ok(ObjectForm::Former) => {
                 found.former.push(name.to_owned());
@@ -220,7 +239,9 @@ pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Res
             Some(AMQPSoftError::PRECONDITIONFAILED) => {
                 found.different.push(format!("{what} {name}: {}", describe(error)));
             }
-            Some(AMQPSoftError::ACCESSREFUSED) => found.incomparable = Some(describe(error)),
+            Some(AMQPSoftError::ACCESSREFUSED) => {
+                (comparable, found.incomparable) = (false, Some(describe(error)));
+            }
             _ => return Err(format!("{what} {name}: {}", describe(error))),
         }
         // The broker closes the channel with every refusal.
@@ -248,7 +269,6 @@ async fn open(connection: &Connection) -> Result<Channel, SessionError> {
 fn describe_refusal((what, name): (&str, &str), error: &lapin::Error) -> SessionError {
     let remedy = match soft_error(error) {
         Some(AMQPSoftError::PRECONDITIONFAILED) => format!("; {DIFFERS}"),
-        Some(AMQPSoftError::NOTFOUND) => format!("; {MISSING}"),
         Some(AMQPSoftError::ACCESSREFUSED) => format!("; {FORBIDDEN}"),
         _ => String::new(),
     };

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     message::QueueError,
-    topology::{Topology, control, topology},
+    topology::{Topology, control},
 };
 
 /// Maximum time for the comparison of the topology. A healthy broker needs a fraction of a second.
@@ -67,7 +67,7 @@ impl BrokerExaminer {
         let broker = BrokerHosts::new(settings)?;
         let mut connections = Vec::new();
         for host in broker.hosts() {
-            let (prefix, topology) = (settings.prefix.clone(), topology(&settings.prefix));
+            let (prefix, topology) = (settings.prefix.clone(), settings.needed_topology());
             let outcome = broker.connect(host, "examine").await.map(|open| Self { open, prefix, topology });
             connections.push(HostConnection { display_name: host.display_name.clone(), outcome });
         }

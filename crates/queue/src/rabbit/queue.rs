@@ -32,7 +32,6 @@ use super::{
 };
 use crate::{
     message::{Delivery, Health, Publication, QueueError, UnknownKindMessage},
-    topology::topology,
     unsettled::UnsettledCounts,
 };
 use genfleet_job::{Kind, clock::SharedClock};
@@ -56,7 +55,7 @@ impl RabbitQueue {
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
             broker,
-            topology: topology(&settings.prefix),
+            topology: settings.needed_topology(),
             prefix: settings.prefix,
             mode: settings.topology,
             watchdog: settings.watchdog,

@@ -5,14 +5,17 @@ use std::{path::PathBuf, time::Duration};
 use clap::ValueEnum;
 use secrecy::SecretString;
 
+use crate::topology::{Topology, topology, topology_of};
+use genfleet_job::Kind;
+
 /// The handling of exchanges, queues and bindings when a session begins, and every minute after that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum TopologyMode {
     /// Declares all of them; needs the right to configure.
     #[default]
     Declare,
-    /// Checks that exchanges and queues exist, and reports a missing one. The process is not ready while one is
-    /// missing.
+    /// Checks that the exchanges and queues that this process uses exist, and reports missing ones. The process is not
+    /// ready while one is missing.
     Verify,
     /// Assumes that they exist.
     Skip,
@@ -36,6 +39,9 @@ pub struct RabbitSettings {
     pub prefix: String,
     /// The treatment of exchanges, queues and bindings.
     pub topology: TopologyMode,
+    /// Kinds that this process works, or of which it publishes jobs. [`TopologyMode::Verify`] ignores the queues of all
+    /// others.
+    pub kinds: Vec<Kind>,
     /// Certificate authorities that are trusted in addition to those of the system, as PEM.
     pub ca_file: Option<PathBuf>,
     /// The client certificate for the broker.
@@ -44,6 +50,16 @@ pub struct RabbitSettings {
     pub name: String,
     /// Time after which the session is rebuilt if messages wait and none is delivered (SPEC 5.10: 60 s).
     pub watchdog: Duration,
+}
+
+impl RabbitSettings {
+    /// The exchanges, queues and bindings that have to exist.
+    pub fn needed_topology(&self) -> Topology {
+        match self.topology {
+            TopologyMode::Verify => topology_of(&self.prefix, &self.kinds),
+            TopologyMode::Declare | TopologyMode::Skip => topology(&self.prefix),
+        }
+    }
 }
 
 /// One host of the broker, for other protocols than AMQP.

@@ -56,6 +56,20 @@ fn arrival(to: &Destination) -> Vec<(String, u64)> {
 }
 
 #[test]
+fn a_process_uses_the_common_objects_and_the_queues_of_its_kinds() {
+    let (whole, common) = (topology("g"), topology_of("g", &[]));
+    let of_purger = topology_of("g", &[Kind::CdnPurge]);
+    assert_eq!(common.exchanges, whole.exchanges);
+    let other = |queue: &&Queue| !common.queues.contains(queue);
+    let names = |queues: Vec<&Queue>| queues.into_iter().map(|queue| queue.name.clone()).collect::<Vec<_>>();
+    let own = names(of_purger.queues.iter().filter(other).collect());
+    assert_eq!(own, ["g.jobs.cdn.purge", "g.resume.cdn.purge", "g.suspect.cdn.purge", "g.dead.cdn.purge"]);
+    let of_others = names(whole.queues.iter().filter(other).collect());
+    let kind = |name: &str| Kind::of_producers().any(|kind| name.ends_with(&format!(".{kind}")));
+    assert!(of_others.len() == 4 * Kind::of_producers().count() && of_others.iter().all(|name| kind(name)));
+}
+
+#[test]
 fn every_lane_of_every_kind_is_reached_at_once_and_alone() {
     for kind in Kind::ALL {
         for each in [Lane::Jobs, Lane::Resume, Lane::Suspect] {

@@ -40,7 +40,7 @@ impl Source {
     /// Connects to the broker, or opens the file.
     pub(super) async fn open(options: &QueueOptions) -> anyhow::Result<Self> {
         let Some(file) = options.sqlite_file()? else {
-            let inspector = RabbitInspector::connect(options.rabbit("genfleet status")?).await?;
+            let inspector = RabbitInspector::connect(options.rabbit("genfleet status", &[])?).await?;
             return Ok(Self::Broker { inspector, prefix: options.queue_prefix.clone(), listener: None });
         };
         if !file.exists() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lapin::{
     BasicProperties,
-    options::{BasicGetOptions, BasicNackOptions, BasicPublishOptions},
+    options::{BasicGetOptions, BasicNackOptions, BasicPublishOptions, QueueDeleteOptions},
     types::{AMQPValue, FieldTable},
 };
 
@@ -68,6 +68,36 @@ async fn what_was_published_and_not_taken_off_is_known_again_and_not_published_t
         browser.close().await.unwrap();
         dead_letters.close().await;
         queue.close().await;
+    })
+    .await;
+}
+
+/// With `--topology verify`. Without the queue, the broker would take the message and route it to the unrouted ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redrive_needs_the_queues_of_the_kind_that_is_redriven_and_of_no_other() {
+    on_broker(async |rig: Rig| {
+        let queue = rig.queue();
+        queue.publish(vec![letter("a"), letter("b")]).await.unwrap();
+        queue.close().await;
+        let (connection, channel) = rig.channel().await;
+        let gone = format!("{}.jobs.file.scan", rig.prefix);
+        channel.queue_delete(gone.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
+        let verifying = RabbitSettings { kinds: Vec::new(), ..rig.settings(&rig.url, TopologyMode::Verify) };
+        let dead_letters = connect(verifying);
+        let mut browser = dead_letters.browse(DEAD, 1).await.unwrap();
+        let mut redriven_as = async |kind: Kind| {
+            let stored = browser.next().await.unwrap().unwrap();
+            let publication = Some(DeadLetter::read(stored.clone()).redrive(kind, "ann@ops"));
+            timeout(Duration::from_secs(2), browser.remove(vec![Removal { stored, publication }])).await
+        };
+        assert!(matches!(redriven_as(Kind::CdnPurge).await, Ok(Ok(1))));
+        assert!(redriven_as(Kind::FileScan).await.is_err(), "it waits for the queue");
+        let trouble = dead_letters.trouble().unwrap();
+        assert!(trouble.contains(&gone), "{trouble}");
+        drop(browser);
+        dead_letters.close().await;
+        assert_eq!((rig.ready("jobs.cdn.purge").await, rig.ready("unrouted").await), (1, 0));
+        let _ = connection.close(200, "".into()).await;
     })
     .await;
 }

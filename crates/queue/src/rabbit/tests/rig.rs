@@ -54,6 +54,7 @@ impl Rig {
             urls: vec![url.into()],
             prefix: self.prefix.clone(),
             topology,
+            kinds: Kind::ALL.to_vec(),
             ca_file: None,
             client_identity: None,
             name: format!("{} under test", self.prefix),

@@ -104,6 +104,48 @@ async fn where_nothing_may_be_declared_what_is_gone_is_a_problem_until_it_is_bac
     .await;
 }
 
+async fn delete_queue(channel: &Channel, name: &str) {
+    channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_queues_of_own_kinds_are_needed_and_all_missing_ones_are_told_at_once() {
+    on_broker(async |rig: Rig| {
+        let declaring = rig.queue();
+        rig.declared().await;
+        declaring.close().await;
+        let (connection, channel) = rig.channel().await;
+        let name = |queue: &str| format!("{}.{queue}", rig.prefix);
+        let of_another = [name("jobs.file.scan"), name("dead.file.scan")];
+        for queue in &of_another {
+            delete_queue(&channel, queue).await;
+        }
+        let of_kinds = |kinds: &[Kind]| {
+            let settings = rig.settings(&rig.url, TopologyMode::Verify);
+            RabbitSettings { kinds: kinds.to_vec(), watchdog: Duration::from_secs(1), ..settings }
+        };
+        let queue = rig.queue_with(of_kinds(&[Kind::CdnPurge]));
+        let mut consumer = queue.consume(Kind::CdnPurge, 4);
+        queue.publish(vec![lane(Lane::Jobs, Duration::ZERO, job("a"))]).await.unwrap();
+        soon(consumer.next()).await.settler.settle(Vec::new()).await.unwrap();
+        assert_eq!(queue.health(), Health::default());
+
+        let both = rig.queue_with(of_kinds(&[Kind::CdnPurge, Kind::FileScan]));
+        until_told(&both, &["NOT_FOUND", &of_another[0], &of_another[1], "--topology declare"]).await;
+        // None that is consumed or counted, which would end the session.
+        let own = [name("events"), name("jobs.unknown"), name("resume.webhook.deliver")];
+        for queue in &own {
+            delete_queue(&channel, queue).await;
+        }
+        until_told(&queue, &["NOT_FOUND", &own[0], &own[1], &own[2]]).await;
+        let problems = queue.health().problems;
+        assert!(problems.len() == 1 && !problems[0].contains("file.scan"), "{problems:?}");
+        assert!(!queue.lost_session_within(Duration::from_secs(60)));
+        let _ = connection.close(200, "".into()).await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_binding_that_is_gone_is_noticed_by_the_first_message_it_should_have_routed() {
     on_broker(async |rig: Rig| {
