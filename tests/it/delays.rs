@@ -30,6 +30,7 @@ fn settings(broker: &Broker, prefix: &Prefix) -> RabbitSettings {
         urls: vec![broker.url().to_owned().into()],
         prefix: prefix.to_string(),
         topology: TopologyMode::Declare,
+        kinds: Vec::new(),
         ca_file: None,
         client_identity: None,
         name: "delays".to_owned(),
