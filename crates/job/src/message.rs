@@ -71,7 +71,7 @@ pub fn header_bytes(headers: &Headers) -> usize {
     headers.iter().map(|(name, each)| name.len() + 6 + value(each)).sum()
 }
 
-/// A message as received or to be sent. The body is never rewritten.
+/// A message as received or to be sent. A worker never rewrites the body.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Message {
     /// The job's bytes, as the producer sent them.

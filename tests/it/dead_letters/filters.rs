@@ -220,7 +220,8 @@ async fn what_matched_no_queue_is_listed_and_redriven_if_its_kind_is_given() {
     let (broker, prefix, amqp) = grounds().await;
     let door = format!("{prefix}.jobs");
     let forged = |id: &str| given_up(id, "rejected", "forged", OLD, "ffff000011112222");
-    amqp.publish_raw(&door, "cdn.prune", purge_job("typo", &["/a"]), forged("typo")).await;
+    let prune = json!({ "id": "typo", "kind": "cdn.prune", "payload": { "paths": ["/a"] } }).to_string();
+    amqp.publish_raw(&door, "cdn.prune", prune, forged("typo")).await;
     let named = json!({ "id": "named", "kind": "cdn.purge", "payload": { "paths": ["/a"] } }).to_string();
     amqp.publish_raw(&door, "cdn.purg", named, json_properties()).await;
     amqp.publish_raw(&door, "webhook.deliver", "{}", json_properties().with_message_id("asked".into())).await;
@@ -235,10 +236,17 @@ async fn what_matched_no_queue_is_listed_and_redriven_if_its_kind_is_given() {
 
     let done = json_of(broker.url(), &prefix, &["dead", "redrive", "--unrouted", "--yes"]).await;
     assert_eq!((&done["done"], &done["withoutKind"]), (&json!(1), &json!(2)));
+    for how in ["--yes", "--dry-run"] {
+        let kind_missing = tool(broker.url(), &prefix, &["dead", "redrive", "--unrouted", how]);
+        assert_eq!(kind_missing.wait(seconds(20)).await, 64);
+        let told = kind_missing.stderr();
+        assert!(told.contains("the kind of 2 unrouted messages is not known") && told.contains("--as KIND"), "{told}");
+    }
     let as_purge = ["dead", "redrive", "--unrouted", "--id", "typo", "--as", "cdn.purge", "--yes"];
     assert_eq!(json_of(broker.url(), &prefix, &as_purge).await["done"], 1);
     let jobs = amqp.get_all(&format!("{prefix}.jobs.cdn.purge")).await;
     assert_eq!(jobs.len(), 2);
+    assert_eq!(jobs[1].json()["kind"], "cdn.purge", "or it would end as kind_mismatch");
     assert!(
         jobs.iter().all(|job| job.header("genfleet-generation").as_deref() == Some("1")),
         "a forged one counts not"

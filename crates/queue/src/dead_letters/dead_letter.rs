@@ -14,6 +14,7 @@ use crate::{
 use genfleet_job::{
     JobId, Kind, decode, hash, job_headers,
     message::{HeaderValue, Headers, Lane, Message, enqueued::ENQUEUED_MS},
+    text,
 };
 
 /// The reason of a message that matched no queue.
@@ -83,9 +84,13 @@ impl DeadLetter {
     }
 
     /// Returns the message that a redrive by `operator` publishes as a job of `kind`: the same bytes, in the next
-    /// generation.
+    /// generation. If this dead letter has no kind, the body's member `kind`, which names none, becomes `kind`.
     pub fn redrive(&self, kind: Kind, operator: &str) -> Publication {
         let mut message = Message { headers: Headers::new(), ..self.stored.message.clone() };
+        if let Some(body) = with_kind(&message.body, kind).filter(|_| self.kind.is_none()) {
+            // Another body would have another derived id.
+            (message.body, message.message_id) = (body.into(), Some(self.id.to_string()));
+        }
         let kept = KEPT.iter().filter_map(|name| self.stored.message.headers.get_key_value(*name));
         message.headers.extend(kept.map(|(name, value)| (name.clone(), value.clone())));
         message.headers.insert(job_headers::REDRIVEN_BY.to_owned(), operator.into());
@@ -174,11 +179,23 @@ fn kind(stored: &StoredMessage) -> Option<Kind> {
 }
 
 fn of_body(body: &[u8]) -> Option<Kind> {
+    named(body)?.parse().ok()
+}
+
+/// Returns the value of the body's member `kind`, if it is a string without escapes.
+fn named(body: &[u8]) -> Option<&str> {
     #[derive(Deserialize)]
-    struct Named {
-        kind: String,
+    struct Named<'a> {
+        kind: &'a str,
     }
-    serde_json::from_slice::<Named>(body).ok()?.kind.parse().ok()
+    serde_json::from_slice::<Named<'_>>(text::unmarked(body).ok()?).ok().map(|named| named.kind)
+}
+
+/// Returns the body with `kind` in its member `kind`, and all other bytes as they are. `None` if it has no such member.
+fn with_kind(body: &[u8], kind: Kind) -> Option<Vec<u8>> {
+    let named = named(body)?;
+    let start = named.as_ptr().addr() - body.as_ptr().addr();
+    Some([&body[..start], kind.as_str().as_bytes(), &body[start + named.len()..]].concat())
 }
 
 #[cfg(test)]
@@ -255,6 +272,25 @@ mod tests {
             ("traceparent".into(), PARENT.into()),
         ]);
         assert_eq!(publication, Publication { to, message: Message { headers, ..stored.message } });
+    }
+
+    #[test]
+    fn a_body_that_names_no_kind_names_the_one_as_which_it_is_redriven() {
+        let redriven = |key: &str, body: &'static str| {
+            let mut stored = stored(DeadLetterQueue::Unrouted, &[]);
+            stored.message.body = body.into();
+            let letter = DeadLetter::read(StoredMessage { routing_key: key.to_owned(), is_ours: false, ..stored });
+            let message = letter.redrive(Kind::CdnPurge, "ann@ops").message;
+            assert_eq!(message.message_id.as_deref(), Some(letter.id.as_str()), "it keeps the id it goes by");
+            String::from_utf8(message.body.to_vec()).unwrap()
+        };
+        let body = "\u{feff}{\"id\":\"a\", \"payload\":{\"kind\":\"b\", \"n\":1.0e2},\n \"kind\" : \"cdn.prune\"}";
+        assert_eq!(redriven("cdn.prune", body), body.replace("cdn.prune", "cdn.purge"));
+        let other = r#"{"kind": "file.scan"}"#;
+        assert_eq!(redriven("cdn.purge", other), other, "its key names the kind: this is the producer's mistake");
+        for kept in ["{}", "{", "[1]", r#"{"kind":7}"#, r#"{"kind":"a","kind":"b"}"#] {
+            assert_eq!(redriven("cdn.prune", kept), kept);
+        }
     }
 
     #[test]

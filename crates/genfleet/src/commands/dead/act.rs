@@ -41,7 +41,8 @@ pub(crate) struct Redrive {
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=i64::from(LARGEST_WINDOW)), value_name = "N")]
     window: u16,
 
-    /// The kind of messages that name none: unrouted ones and those of unknown kind
+    /// The kind of messages that name none: unrouted ones and those of unknown kind. A body with another word in its
+    /// member `kind` gets this one
     #[arg(long = "as", value_name = "KIND")]
     as_kind: Option<Kind>,
 
@@ -120,10 +121,15 @@ fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) ->
         let mut limit = common.limit;
         if common.dry_run || asking {
             let found = list::find(&inspector, &filter).await?;
-            let selected = found.groups.total().min(limit.unwrap_or(u64::MAX));
+            let without_kind = if action == Action::Redrive && as_kind.is_none() { found.without_kind } else { 0 };
+            let selected = (found.groups.total() - without_kind).min(limit.unwrap_or(u64::MAX));
+            if selected == 0 && without_kind > 0 {
+                inspector.close().await;
+                return Err(kind_missing(&filter, without_kind).into());
+            }
             if common.dry_run {
                 inspector.close().await;
-                preview(common, action, &found, selected)?;
+                preview(common, action, &found, (selected, without_kind))?;
                 return Ok(ExitCode::SUCCESS);
             }
             if selected > 0 && !confirmed(common, action, &found, selected)? {
@@ -137,8 +143,17 @@ fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) ->
     })
 }
 
+/// Refuses a redrive of nothing but messages whose kind is not known.
+fn kind_missing(filter: &Filter, messages: u64) -> ConfigError {
+    let (what, unrouted) = (terminal::count(messages, what(filter)), if filter.unrouted { " --unrouted" } else { "" });
+    ConfigError::new(format!(
+        "nothing was redriven: the kind of {what} is not known. Say with --as KIND as which they run; genfleet dead \
+         list{unrouted} shows them"
+    ))
+}
+
 async fn carry_out(inspector: &QueueInspector, book: &Book, plan: Plan, as_json: bool) -> anyhow::Result<ExitCode> {
-    let action = plan.action;
+    let (action, filter) = (plan.action, plan.filter.clone());
     let stop = stopped_by_signal()?;
     let mut engine = Engine::new(inspector, book, plan, stop.clone());
     let ended = engine.run().await;
@@ -151,6 +166,9 @@ async fn carry_out(inspector: &QueueInspector, book: &Book, plan: Plan, as_json:
         tell!("stopped before the end: nothing is lost, run it again to continue");
         return Ok(ExitCode::from(EXIT_FAILED));
     }
+    if tally.total() == 0 && tally.left.without_kind > 0 {
+        return Err(kind_missing(&filter, tally.left.without_kind).into());
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -160,11 +178,11 @@ fn print(tally: &Tally, action: Action, complete: bool, as_json: bool) -> anyhow
 }
 
 /// Prints what would be done.
-fn preview(common: &Common, action: Action, found: &Found, selected: u64) -> anyhow::Result<()> {
+fn preview(common: &Common, action: Action, found: &Found, (selected, without_kind): (u64, u64)) -> anyhow::Result<()> {
     if common.json {
         terminal::say(json!({
             "action": action.as_str(), "dryRun": true, "would": selected, "held": found.held, "leftOut": found.spared,
-            "foreign": found.foreign, "groups": found.groups.json(),
+            "foreign": found.foreign, "withoutKind": without_kind, "groups": found.groups.json(),
         }))?;
         return Ok(());
     }
@@ -177,6 +195,9 @@ fn preview(common: &Common, action: Action, found: &Found, selected: u64) -> any
         terminal::count(found.groups.total(), what(&common.filter))
     ))?;
     found.warn();
+    if without_kind > 0 {
+        tell!("note: the kind of {without_kind} is not known: they are redriven with --as KIND only");
+    }
     Ok(())
 }
 

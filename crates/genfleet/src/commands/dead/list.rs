@@ -45,6 +45,8 @@ pub(super) struct Found {
     pub left_out: &'static [&'static str],
     /// Number of foreign messages, which cannot be redriven.
     pub foreign: u64,
+    /// Number of dead letters in the groups whose kind is not known.
+    pub without_kind: u64,
     /// The positions of the first messages that cannot be shown as they were sent.
     pub flawed: Vec<String>,
 }
@@ -81,6 +83,7 @@ pub(super) async fn find(inspector: &QueueInspector, filter: &Filter) -> anyhow:
             found.foreign += u64::from(filter.bars(&letter) && filter.names(&letter, now));
             if filter.matches(&letter, now) {
                 found.groups.add(&letter);
+                found.without_kind += u64::from(letter.kind.is_none());
                 found.note_flawed(&letter);
             }
         }
