@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
+use genfleet_core::handler::JobHandler;
+use genfleet_purger::Purger;
 use harness::{Process, seconds};
 use serde_json::Value;
 
@@ -62,10 +64,15 @@ async fn a_process_that_is_stopped_has_more_time_than_it_takes_to_drain() {
 }
 
 #[test]
-fn a_worker_has_the_same_memory_in_compose_and_on_kubernetes() {
+fn a_worker_has_the_same_memory_in_compose_and_on_kubernetes_and_it_holds_what_a_purger_is_handed() {
+    const LANES: u64 = 2;
+    const REST_MIB: u64 = 64;
     let compose = after(&text("../docker-compose.yml"), "x-worker: &worker");
     let base = after(&text("kubernetes/base/worker/deployment.yaml"), "limits: {memory: ");
     assert_eq!(number(&after(&compose, "memory: ")), number(&base));
+    let largest = number(&after(&text("rabbitmq/rabbitmq.conf"), "max_message_size = "));
+    let handed_over = LANES * Purger::DEFAULTS.concurrency as u64 * largest;
+    assert!(number(&base) >= handed_over / (1 << 20) + REST_MIB);
 }
 
 #[test]

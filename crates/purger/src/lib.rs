@@ -64,7 +64,7 @@ impl JobHandler for Purger {
     const ACTION: &'static str = "cache_invalidated";
     const AUDIT_ACTION: &'static str = "cdn_purge_executed";
     const SCOPES: &'static [&'static str] = &[genesys::SCOPE];
-    const DEFAULTS: Defaults = Defaults { concurrency: 256 };
+    const DEFAULTS: Defaults = Defaults { concurrency: 512 };
 
     type Options = PurgerOptions;
     type Payload = Payload;

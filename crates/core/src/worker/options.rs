@@ -231,7 +231,7 @@ pub struct WorkerOptions {
     #[arg(long, env = "GENFLEET_KINDS", value_name = "KIND,…", value_delimiter = ',', value_parser = parse_kind)]
     pub kinds: Vec<Kind>,
 
-    /// Jobs in flight, also the prefetch [default: 64; purger 256, provisioners 8]. A number, or KIND=N,…
+    /// Jobs in flight, also the prefetch [default: 64; purger 512, provisioners 8]. A number, or KIND=N,…
     #[arg(long, env = "GENFLEET_CONCURRENCY", value_name = "N")]
     pub(crate) concurrency: Option<Concurrency>,
 
