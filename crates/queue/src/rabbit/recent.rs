@@ -35,7 +35,7 @@ const UNCERTAIN: Duration = Duration::from_secs(60);
 const KEPT: Duration = Duration::from_secs(300);
 /// Number of bytes that are hashed at each end of a body.
 const HASHED: usize = 32 * 1024;
-/// Maximum number of messages that are remembered, about 0.6 MB.
+/// Maximum number of messages that are remembered, about 2 MB.
 const MOST: usize = 8192;
 
 /// The identity of a message.
@@ -220,11 +220,12 @@ impl State {
     }
 
     fn remember(&mut self, identity: Identity, event: Event, now: Instant) {
-        self.events.push_back((now, identity, event));
         self.forget_before(now.checked_sub(KEPT));
-        while self.events.len() > MOST {
+        // Before it is added: one event more would double the memory.
+        while self.events.len() >= MOST {
             self.forget_oldest();
         }
+        self.events.push_back((now, identity, event));
     }
 
     fn forget_before(&mut self, time: Option<Instant>) {
@@ -420,5 +421,6 @@ mod tests {
         }
         let state = recent.lock();
         assert_eq!((state.events.len(), state.histories.len()), (MOST, MOST));
+        assert!(state.events.capacity() < 2 * MOST, "{}", state.events.capacity());
     }
 }
