@@ -71,7 +71,7 @@ fn a_worker_has_the_same_memory_in_compose_and_on_kubernetes_and_it_holds_what_a
     let base = after(&text("kubernetes/base/worker/deployment.yaml"), "limits: {memory: ");
     assert_eq!(number(&after(&compose, "memory: ")), number(&base));
     let largest = number(&after(&text("rabbitmq/rabbitmq.conf"), "max_message_size = "));
-    let handed_over = LANES * Purger::DEFAULTS.concurrency as u64 * largest;
+    let handed_over = LANES * Purger::CONCURRENCY as u64 * largest;
     assert!(number(&base) >= handed_over / (1 << 20) + REST_MIB);
 }
 

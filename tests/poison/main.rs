@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use genfleet_core::{
     error::JobError,
-    handler::{Defaults, JobContext, JobHandler, Progress, Services},
+    handler::{JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
     options::ConfigError,
     worker,
 };
-use genfleet_purger::{Payload, Purger};
+use genfleet_purger::Purger;
 
 /// See the module.
 struct Poisoned {
@@ -22,9 +22,9 @@ impl JobHandler for Poisoned {
     const ACTION: &'static str = Purger::ACTION;
     const AUDIT_ACTION: &'static str = Purger::AUDIT_ACTION;
     const SCOPES: &'static [&'static str] = Purger::SCOPES;
-    const DEFAULTS: Defaults = Purger::DEFAULTS;
+    const CONCURRENCY: usize = Purger::CONCURRENCY;
     type Options = <Purger as JobHandler>::Options;
-    type Payload = Payload;
+    type Payload = <Purger as JobHandler>::Payload;
     type State = <Purger as JobHandler>::State;
     type Report = <Purger as JobHandler>::Report;
 

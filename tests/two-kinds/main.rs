@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use genfleet_core::{
     error::JobError,
-    handler::{Defaults, JobContext, JobHandler, Progress, Services},
+    handler::{JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
     options::ConfigError,
     worker,
@@ -49,7 +49,7 @@ impl JobHandler for First {
     const KIND: Kind = Kind::CdnPurge;
     const ACTION: &'static str = "first_done";
     const SCOPES: &'static [&'static str] = &["first"];
-    const DEFAULTS: Defaults = Defaults { concurrency: 2 };
+    const CONCURRENCY: usize = 2;
     type Options = ();
     type Payload = Paths;
     type State = ();
@@ -72,7 +72,7 @@ impl JobHandler for Second {
     const KIND: Kind = Kind::FileScan;
     const ACTION: &'static str = "second_done";
     const SCOPES: &'static [&'static str] = &["second"];
-    const DEFAULTS: Defaults = Defaults { concurrency: 3 };
+    const CONCURRENCY: usize = 3;
     type Options = SecondOptions;
     type Payload = File;
     type State = ();

@@ -92,7 +92,7 @@ impl<'a> GenesysChannels<'a> {
             }
             tokio::select! {
                 biased;
-                () = self.job.stop().cancelled() => return Err(JobError::interrupted()),
+                () = self.job.stop.cancelled() => return Err(JobError::interrupted()),
                 () = sleep_until(until.min(now + BETWEEN_LOOKS)) => {}
             }
         }

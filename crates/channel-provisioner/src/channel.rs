@@ -57,7 +57,7 @@ pub struct ChannelReport {
     /// The API's status of the answer that created the channel, or that returned an adopted one.
     pub status: u16,
     /// The protection of the page.
-    pub security_profile: SecurityProfile,
+    pub(crate) security_profile: SecurityProfile,
     /// True if it already existed.
     pub adopted: bool,
     /// Warnings for the operator.
@@ -70,7 +70,7 @@ pub struct ChannelReport {
 /// The protection of the page in which the channel is embedded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct SecurityProfile {
+pub(crate) struct SecurityProfile {
     /// True if there is a policy: always, except for an adopted channel that shows none.
     pub csp_enforced: bool,
     /// Always true, except for an adopted channel that shows otherwise.

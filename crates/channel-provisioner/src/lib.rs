@@ -8,7 +8,7 @@ use genfleet_core::{
     audit::Detail,
     contract::ContractTerms,
     error::{ErrorClass, JobError},
-    handler::{Defaults, JobContext, JobHandler, Progress, Services},
+    handler::{JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
     options::ConfigError,
 };
@@ -35,9 +35,10 @@ mod webdeployment;
 
 pub use self::{
     channel::ChannelReport,
-    payload::{Payload, Security},
+    payload::Payload,
     webdeployment::{
-        WebDeploymentOptions, WebDeploymentPayload, WebDeploymentProvisioner, WebDeploymentReport, WebDeploymentState,
+        WebDeploymentOptions, WebDeploymentProvisioner, payload::WebDeploymentPayload, report::WebDeploymentReport,
+        state::WebDeploymentState,
     },
 };
 
@@ -75,7 +76,7 @@ impl JobHandler for ChannelProvisioner {
     const ACTION: &'static str = "web.messaging.channel.created";
     const AUDIT_ACTION: &'static str = "CHANNEL_PROVISIONED";
     const SCOPES: &'static [&'static str] = api::SCOPES;
-    const DEFAULTS: Defaults = Defaults { concurrency: 8 };
+    const CONCURRENCY: usize = 8;
 
     type Options = ChannelOptions;
     type Payload = Payload;
@@ -103,7 +104,7 @@ impl JobHandler for ChannelProvisioner {
         payload: Payload,
         state: ChannelState,
     ) -> Result<Progress<Self>, JobError> {
-        let channel = Channel::of(job.id(), payload, self.max_concurrent_sessions);
+        let channel = Channel::of(&job.id, payload, self.max_concurrent_sessions);
         // A job that returns after an error has not waited.
         let forgotten = |error: JobError| error.with_state(json!(ChannelState::default()));
         self.provision(job, channel, &state).await.map_err(forgotten)

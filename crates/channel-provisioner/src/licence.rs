@@ -55,7 +55,7 @@ impl Licences {
         let api = GenesysChannels::new(job);
         let mut recent = tokio::select! {
             biased;
-            () = job.stop().cancelled() => return Err(JobError::interrupted()),
+            () = job.stop.cancelled() => return Err(JobError::interrupted()),
             turn = self.turn.lock() => turn,
         };
         let count = self.count(job, api, &mut recent).await?;
@@ -69,11 +69,11 @@ impl Licences {
     /// already at the limit, missing channels make no difference.
     async fn count(&self, job: &JobContext, api: GenesysChannels<'_>, recent: &mut Recent) -> Result<Count, JobError> {
         let mut count = api.count().await?;
-        let reads_settled_at = job.reads_settled_at().filter(|until| Instant::now() < *until);
+        let reads_settled_at = job.reads_settled_at.filter(|until| Instant::now() < *until);
         if let (Count::Channels(total), Some(until)) = (count, reads_settled_at)
             && total < self.limit
         {
-            job.stop().run_until_cancelled(sleep_until(until)).await.ok_or_else(JobError::interrupted)?;
+            job.stop.run_until_cancelled(sleep_until(until)).await.ok_or_else(JobError::interrupted)?;
             count = api.count().await?;
         }
         match count {

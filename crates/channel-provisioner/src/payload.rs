@@ -37,13 +37,13 @@ pub struct Payload {
     pub enabled: Option<bool>,
     /// Protection of the page in which the channel is embedded.
     #[schemars(required)]
-    pub security: Option<Security>,
+    pub(crate) security: Option<Security>,
 }
 
 /// Protection of the page.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Security {
+pub(crate) struct Security {
     /// Directives of a Content Security Policy, one per entry; without any, https only.
     #[schemars(length(max = 10_000))]
     pub csp_headers: Option<Vec<String>>,

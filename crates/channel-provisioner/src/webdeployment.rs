@@ -10,7 +10,7 @@ use std::time::Duration;
 use genfleet_core::{
     contract::ContractTerms,
     error::JobError,
-    handler::{Defaults, JobContext, JobHandler, Progress, Services},
+    handler::{JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
     options::{ConfigError, duration},
     turns::{Turn, Turns, busy},
@@ -25,14 +25,14 @@ use self::{
 mod api;
 mod contract;
 mod edge;
-mod payload;
+pub(crate) mod payload;
 mod plan;
-mod report;
-mod state;
+pub(crate) mod report;
+pub(crate) mod state;
 mod steps;
 mod survey;
 
-pub use self::{payload::WebDeploymentPayload, report::WebDeploymentReport, state::WebDeploymentState};
+use self::{payload::WebDeploymentPayload, report::WebDeploymentReport, state::WebDeploymentState};
 
 /// The codes with which a job can fail after its configuration exists.
 const CODES: [&str; 18] = [
@@ -84,7 +84,7 @@ impl JobHandler for WebDeploymentProvisioner {
     const ACTION: &'static str = "webdeployment.published";
     const AUDIT_ACTION: &'static str = "WEBDEPLOYMENT_PUBLISHED";
     const PERMISSIONS: &'static [&'static str] = api::PERMISSIONS;
-    const DEFAULTS: Defaults = Defaults { concurrency: 8 };
+    const CONCURRENCY: usize = 8;
 
     type Options = WebDeploymentOptions;
     type Payload = WebDeploymentPayload;
@@ -136,7 +136,7 @@ impl WebDeploymentProvisioner {
         let wanted = deployment.into_iter().chain([Wanted::Name(plan.name.clone())]);
         wanted
             .map(|wanted| {
-                self.turns.enter(&wanted, job.id(), has_begun).ok_or_else(|| {
+                self.turns.enter(&wanted, &job.id, has_begun).ok_or_else(|| {
                     busy(job, "name_busy", "another job works on a deployment of that name, or on that deployment")
                 })
             })

@@ -211,7 +211,8 @@ async fn after_a_takeover_a_count_that_may_miss_some_is_not_believed() {
     rig.set(&json!({"readLagMs": 1200}));
     rig.provisioned("job-1").await;
     let rig = rig.died();
-    let job = rig.job("job-2").with_reads_settled_at(Instant::now() + Duration::from_millis(1500));
+    let mut job = rig.job("job-2");
+    job.reads_settled_at = Some(Instant::now() + Duration::from_millis(1500));
     let error = rig.run(&job, ChannelState::default()).await.unwrap_err();
     assert_eq!((error.code, rig.channels().len()), ("license_limit_reached", 1));
     let counts = rig.simulator.requests().iter().filter(|one| one.method == "GET" && one.path == CHANNELS).count();
@@ -223,8 +224,9 @@ async fn after_a_takeover_a_count_that_may_miss_some_is_not_believed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_is_stopped_while_it_waits_to_count_again_orders_nothing() {
     let rig = Rig::start(10).await;
-    let job = rig.job("job-1").with_reads_settled_at(Instant::now() + Duration::from_secs(3600));
-    let stop = job.stop().clone();
+    let mut job = rig.job("job-1");
+    job.reads_settled_at = Some(Instant::now() + Duration::from_secs(3600));
+    let stop = job.stop.clone();
     let stopped = async {
         rig.until(|rig| rig.simulator.requests().iter().any(|one| one.path == CHANNELS)).await;
         stop.cancel();
@@ -239,7 +241,7 @@ async fn a_job_that_is_stopped_begins_no_further_request_and_does_not_wait_for_i
     // The one that has the turn hangs on its order.
     rig.simulator.set_faults(fault("latency=3s,method=POST,path=/api/v2/purecloudv2/webchat,times=1"));
     let (first, second) = (rig.job("job-1"), rig.job("job-2"));
-    let stop = second.stop().clone();
+    let stop = second.stop.clone();
     let stopped = async {
         let looked = format!("{CHANNELS}/{}", rig::channel_id("job-2"));
         rig.until(|rig| rig.simulator.requests().iter().any(|one| one.path == looked)).await;

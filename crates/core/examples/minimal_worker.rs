@@ -4,7 +4,7 @@
 use genfleet_core::{
     error::JobError,
     genesys::ApiRequest,
-    handler::{Defaults, JobContext, JobHandler, Progress, Services},
+    handler::{JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
     options::ConfigError,
     worker,
@@ -32,7 +32,7 @@ impl JobHandler for MinimalWorker {
     const KIND: Kind = Kind::CdnPurge;
     const ACTION: &'static str = "cache_invalidated";
     const SCOPES: &'static [&'static str] = &["purge:cdn:write"];
-    const DEFAULTS: Defaults = Defaults { concurrency: 8 };
+    const CONCURRENCY: usize = 8;
 
     type Options = ();
     type Payload = Payload;

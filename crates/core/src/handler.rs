@@ -26,13 +26,6 @@ use genfleet_job::{
     options::ConfigError, retry::RetryPolicy, supervisor::Supervisor, trace_context::TraceContext,
 };
 
-/// Default settings of a worker, as `--help` shows them.
-#[derive(Clone, Copy, Debug)]
-pub struct Defaults {
-    /// Jobs in flight; also the prefetch.
-    pub concurrency: usize,
-}
-
 /// A worker: its kind of job, the types of its payload and report, and the code that runs a job.
 pub trait JobHandler: Send + Sync + Sized + 'static {
     /// Routing key, queue, metric label.
@@ -47,8 +40,8 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
     const SCOPES: &'static [&'static str] = &[];
     /// Permissions that its API calls need, for endpoints of the platform: the roles of the OAuth client have them.
     const PERMISSIONS: &'static [&'static str] = &[];
-    /// Default settings.
-    const DEFAULTS: Defaults;
+    /// Default number of jobs in flight; also the prefetch.
+    const CONCURRENCY: usize;
 
     /// Settings of this worker. Their names are unique over all workers, since one process can run all of them.
     type Options: clap::Args + Clone + fmt::Debug + Send + Sync;
@@ -154,24 +147,35 @@ pub struct Services {
 /// One attempt of one job.
 #[derive(Debug)]
 pub struct JobContext {
-    pub(crate) id: JobId,
+    /// The job's id.
+    pub id: JobId,
     pub(crate) kind: Kind,
     /// Attempts that ended before this one.
     pub(crate) attempts: u32,
-    pub(crate) max_attempts: u32,
+    /// The attempt after which the job fails for good.
+    pub max_attempts: u32,
     /// Handed to a handler before, and back from the queue of started jobs or of suspects.
     pub(crate) started: bool,
     /// Number of times that this very message was delivered and came back unsettled.
     pub(crate) delivery_count: u32,
-    pub(crate) reads_settled_at: Option<Instant>,
-    pub(crate) body_bytes: usize,
+    /// Time from which reads show everything that another process wrote before this one took over, for a kind that only
+    /// one process at a time works. What must not be created twice waits for it.
+    pub reads_settled_at: Option<Instant>,
+    /// Length of the job's message in bytes. Large ones are processed [off the executor](crate::worker::offload).
+    pub body_bytes: usize,
     /// SHA-256 of the payload as canonical JSON.
     pub(crate) payload_sha256: String,
-    pub(crate) settle_timeout: Duration,
-    pub(crate) activate_timeout: Duration,
-    pub(crate) started_at: Timestamp,
-    pub(crate) trace: Option<TraceContext>,
-    pub(crate) stop: CancellationToken,
+    /// Longest time that what was just made, ordered or asked for may take to be there (`--settle-timeout`).
+    pub settle_timeout: Duration,
+    /// Longest time that what is there may take to be active (`--activate-timeout`).
+    pub activate_timeout: Duration,
+    /// Time at which the job was first handed to a handler.
+    pub started_at: Timestamp,
+    /// Place of the attempt in a trace; the API's requests carry it on.
+    pub trace: Option<TraceContext>,
+    /// Token that is cancelled when the attempt's time is over, when the process drains, and, for a kind that only one
+    /// process at a time works, when this process may have lost its lock.
+    pub stop: CancellationToken,
     pub(crate) clock: SharedClock,
     pub(crate) genesys: GenesysClient,
     pub(crate) lease: Option<Lease>,
@@ -218,27 +222,10 @@ impl JobContext {
         }
     }
 
-    /// Sets the number of attempts, for tests.
-    #[must_use]
-    pub fn with_max_attempts(self, max_attempts: u32) -> Self {
-        Self { max_attempts, ..self }
-    }
-
     /// Makes it a later delivery of the job, for tests.
     #[must_use]
     pub fn with_history(self, started: bool, delivery_count: u32) -> Self {
         Self { started, delivery_count, ..self }
-    }
-
-    /// Sets when the reads of this process show all earlier writes, for tests.
-    #[must_use]
-    pub fn with_reads_settled_at(self, at: Instant) -> Self {
-        Self { reads_settled_at: Some(at), ..self }
-    }
-
-    /// The job's id.
-    pub fn id(&self) -> &JobId {
-        &self.id
     }
 
     /// The marker of this job, for the free text (`description`, `notes`) of what it creates, if the platform takes no
@@ -247,43 +234,6 @@ impl JobContext {
     pub fn marker(&self) -> String {
         let id = derived_id(&format!("marker:{}:{}", self.id, self.payload_sha256)).simple().to_string();
         format!("[genfleet:{}]", id.get(..16).unwrap_or(&id))
-    }
-
-    /// Sets the longest time until something is active, for tests.
-    #[must_use]
-    pub fn with_activate_timeout(self, activate_timeout: Duration) -> Self {
-        Self { activate_timeout, ..self }
-    }
-
-    /// Longest time that what is there may take to be active (`--activate-timeout`).
-    pub fn activate_timeout(&self) -> Duration {
-        self.activate_timeout
-    }
-
-    /// Longest time that what was just made, ordered or asked for may take to be there (`--settle-timeout`).
-    pub fn settle_timeout(&self) -> Duration {
-        self.settle_timeout
-    }
-
-    /// Time at which the job was first handed to a handler.
-    pub fn started_at(&self) -> Timestamp {
-        self.started_at
-    }
-
-    /// Length of the job's message in bytes. Large ones are processed [off the executor](crate::worker::offload).
-    pub fn body_bytes(&self) -> usize {
-        self.body_bytes
-    }
-
-    /// Place of the attempt in a trace; the API's requests carry it on.
-    pub fn trace(&self) -> Option<&TraceContext> {
-        self.trace.as_ref()
-    }
-
-    /// Token that is cancelled when the attempt's time is over, when the process drains, and, for a kind that only one
-    /// process at a time works, when this process may have lost its lock.
-    pub fn stop(&self) -> &CancellationToken {
-        &self.stop
     }
 
     /// Returns true if a handler may have worked this job before, here or in another process: look before you create.
@@ -295,12 +245,6 @@ impl JobContext {
     /// state may have sent requests.
     pub fn was_redelivered(&self) -> bool {
         self.delivery_count > 0
-    }
-
-    /// Time from which reads show everything that another process wrote before this one took over, for a kind that only
-    /// one process at a time works. What must not be created twice waits for it.
-    pub fn reads_settled_at(&self) -> Option<Instant> {
-        self.reads_settled_at
     }
 
     /// Returns true if the job fails for good when this attempt fails: the time to undo what must not stay.
@@ -375,15 +319,16 @@ impl JobContext {
         self.record().permits.push(permit);
     }
 
-    /// Links the job's trace to `request`, which was sent for this job, too, in the trace of another one.
-    pub fn note_shared(&self, request: TraceContext) {
-        if self.trace.as_ref().is_none_or(|trace| trace.trace_id() != request.trace_id()) {
-            self.record().shared_requests.push(request);
-        }
+    /// Counts HTTP requests that were sent on behalf of this job by other means than [`send`](Self::send), and links the
+    /// job's trace to those that were sent in the trace of another one.
+    pub fn count_shared(&self, sent: u32, elsewhere: Vec<TraceContext>) {
+        self.count_requests(sent);
+        let is_elsewhere =
+            |request: &TraceContext| self.trace.as_ref().is_none_or(|trace| trace.trace_id() != request.trace_id());
+        self.record().shared_requests.extend(elsewhere.into_iter().filter(is_elsewhere));
     }
 
-    /// Counts HTTP requests that were sent on behalf of this job by other means than [`send`](Self::send).
-    pub fn count_requests(&self, sent: u32) {
+    pub(crate) fn count_requests(&self, sent: u32) {
         self.record().requests += u64::from(sent);
     }
 

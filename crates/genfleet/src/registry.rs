@@ -57,7 +57,7 @@ macro_rules! workers {
         static WORKERS: [Worker; KINDS.len()] = [$(Worker {
             kind: <$Handler>::KIND,
             rights: <$Handler>::rights,
-            concurrency: <$Handler>::DEFAULTS.concurrency,
+            concurrency: <$Handler>::CONCURRENCY,
             contract: KindContract::of::<$Handler>,
             rules: |webhooks| {
                 let webhooks = webhooks.clone();
@@ -174,7 +174,7 @@ impl HandlerOptions {
 
     /// Returns true if the stand-in of the simulator scans files.
     pub(crate) fn uses_stand_in(&self) -> bool {
-        self.media_scan.simulated && self.media_scan.scanner.is_none()
+        self.media_scan.uses_stand_in()
     }
 
     /// Fits the settings to the simulator in this process, if it is used: files are fetched from it, and where no

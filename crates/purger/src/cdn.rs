@@ -19,7 +19,7 @@ use self::{
     genesys::GenesysCdn,
     hosted::HostedCdn,
     http::CdnHttp,
-    options::ChosenCdn,
+    options::{CdnOptions, ChosenCdn},
     provider::{Brake, Provider, THROTTLED, Verdict},
 };
 use crate::{Purger, PurgerOptions, progress::PurgeStatus};
@@ -31,12 +31,10 @@ mod gate;
 pub(crate) mod genesys;
 mod hosted;
 mod http;
-mod options;
+pub(crate) mod options;
 mod provider;
 mod token;
 mod varnish;
-
-pub use self::options::{CdnOptions, CdnProvider};
 
 /// The name of the doctor's check.
 const CHECK: &str = "cdn";

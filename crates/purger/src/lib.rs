@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use genfleet_core::{
     contract::ContractTerms,
     error::JobError,
-    handler::{Defaults, JobContext, JobHandler, Progress, ServiceCheck, Services},
+    handler::{JobContext, JobHandler, Progress, ServiceCheck, Services},
     job::{Kind, Violation},
     metric,
     options::{self, ConfigError},
@@ -16,8 +16,9 @@ use genfleet_core::{
 use serde_json::Value;
 
 use crate::{
-    cdn::{Cdn, genesys},
+    cdn::{Cdn, genesys, options::CdnOptions},
     coalesce::{Coalescer, entry::PurgeOrder},
+    payload::Payload,
     progress::{PurgeProgress, PurgeReport, PurgeState},
 };
 
@@ -27,15 +28,12 @@ mod contract;
 mod payload;
 mod progress;
 
-pub use cdn::{CdnOptions, CdnProvider};
-pub use payload::Payload;
-
 /// The purger's own settings.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PurgerOptions {
     /// The CDN
     #[command(flatten)]
-    pub cdn: CdnOptions,
+    pub(crate) cdn: CdnOptions,
 
     /// Time for which a purge request that is not full waits for paths of further jobs after the last one; at most ten
     /// times this while jobs keep arriving. A job that is alone in the process is sent at once. 0ms disables sharing:
@@ -64,7 +62,7 @@ impl JobHandler for Purger {
     const ACTION: &'static str = "cache_invalidated";
     const AUDIT_ACTION: &'static str = "cdn_purge_executed";
     const SCOPES: &'static [&'static str] = &[genesys::SCOPE];
-    const DEFAULTS: Defaults = Defaults { concurrency: 512 };
+    const CONCURRENCY: usize = 512;
 
     type Options = PurgerOptions;
     type Payload = Payload;
@@ -105,14 +103,13 @@ impl JobHandler for Purger {
             return Err(refused);
         }
         let order = PurgeOrder {
-            job: job.id().clone(),
+            job: job.id.clone(),
             paths: Arc::clone(&paths),
             progress: PurgeProgress::resume(state, paths.len()),
-            trace: job.trace().cloned(),
+            trace: job.trace.clone(),
         };
-        let outcome = self.coalescer.purge(order, job.stop()).await;
-        job.count_requests(outcome.requests);
-        outcome.shared.into_iter().for_each(|request| job.note_shared(request));
+        let outcome = self.coalescer.purge(order, &job.stop).await;
+        job.count_shared(outcome.requests, outcome.shared);
         let report = outcome.progress.report(&paths);
         match outcome.error {
             None => Ok(Progress::Done(report)),

@@ -86,7 +86,7 @@ pub(crate) struct AcceptedPaths<'a> {
 /// The CDN's status for accepted paths.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub enum PurgeStatus {
+pub(crate) enum PurgeStatus {
     /// The HTTP status.
     Code(u16),
     /// The provider's status.
@@ -178,7 +178,7 @@ impl PurgeProgress {
 #[serde(rename_all = "camelCase")]
 pub struct PurgeReport {
     /// The CDN's status or its HTTP status, after it has accepted a request.
-    pub status: Option<PurgeStatus>,
+    pub(crate) status: Option<PurgeStatus>,
     /// The purged paths, the first 1,000.
     pub paths: Vec<String>,
     /// The number of entries of the payload that are purged.

@@ -26,7 +26,7 @@ const MAX_WORD_BYTES: usize = 256;
 /// The platform's id of a scan.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct ScanId(String);
+pub(crate) struct ScanId(String);
 
 impl ScanId {
     /// The id as text.

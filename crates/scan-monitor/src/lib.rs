@@ -13,7 +13,7 @@ use genfleet_core::{
     contract::ContractTerms,
     error::{ErrorClass, JobError},
     genesys::ApiError,
-    handler::{Defaults, JobContext, JobHandler, Progress as Step, Services},
+    handler::{JobContext, JobHandler, Progress as Step, Services},
     job::{Kind, Violation},
     metric,
     options::{self, ConfigError},
@@ -25,8 +25,9 @@ use tracing::info;
 use crate::{
     api::ScanStatus,
     in_flight::InFlight,
+    payload::Payload,
     poll::Pace,
-    progress::{Scan, ScanVerdict},
+    progress::{Scan, ScanReport, ScanVerdict},
     registration::{Registrations, SecurityWebhookUrl},
 };
 
@@ -39,17 +40,7 @@ mod poll;
 mod progress;
 mod registration;
 
-pub use self::{
-    media::{
-        MediaScan,
-        engine::ScannerAddress,
-        options::{MediaHost, MediaScanOptions, Scanner, UnprovenLimits},
-        payload::MediaPayload,
-        report::{MediaReport, MediaState},
-    },
-    payload::Payload,
-    progress::{ScanReport, ScanState},
-};
+pub use self::{media::MediaScan, progress::ScanState};
 
 /// The scan-monitor's own settings.
 #[derive(Clone, Debug, clap::Args)]
@@ -69,7 +60,7 @@ pub struct ScanMonitorOptions {
 
     /// URL to which Genesys Cloud reports verdicts for a security system; registered once per quarantine action
     #[arg(long, env = "GENFLEET_SECURITY_WEBHOOK_URL", value_name = "HTTPS URL")]
-    pub security_webhook_url: Option<SecurityWebhookUrl>,
+    pub(crate) security_webhook_url: Option<SecurityWebhookUrl>,
 }
 
 /// Orders scans and follows them.
@@ -87,7 +78,7 @@ impl JobHandler for ScanMonitor {
     const ACTION: &'static str = "files:scan:completed";
     const AUDIT_ACTION: &'static str = "scan_completed";
     const SCOPES: &'static [&'static str] = api::SCOPES;
-    const DEFAULTS: Defaults = Defaults { concurrency: 64 };
+    const CONCURRENCY: usize = 64;
 
     type Options = ScanMonitorOptions;
     type Payload = Payload;
@@ -141,7 +132,7 @@ impl ScanMonitor {
     /// record, the scan is ordered again. The permit limits how many these can be.
     async fn take_turn(&self, job: &JobContext) -> Result<(), JobError> {
         let waiting = Arc::clone(&self.orders).acquire_owned();
-        let Some(Ok(turn)) = job.stop().run_until_cancelled(waiting).await else { return Err(JobError::interrupted()) };
+        let Some(Ok(turn)) = job.stop.run_until_cancelled(waiting).await else { return Err(JobError::interrupted()) };
         job.keep_until_recorded(turn);
         Ok(())
     }

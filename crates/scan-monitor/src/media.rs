@@ -11,7 +11,7 @@ use genfleet_core::{
     clock::SystemClock,
     contract::ContractTerms,
     error::{ErrorClass, JobError},
-    handler::{Defaults, JobContext, JobHandler, Progress as Step, ServiceCheck, Services},
+    handler::{JobContext, JobHandler, Progress as Step, ServiceCheck, Services},
     job::{Kind, Violation},
     metric,
     options::ConfigError,
@@ -62,7 +62,7 @@ impl JobHandler for MediaScan {
     const KIND: Kind = Kind::MediaScan;
     const ACTION: &'static str = "media.scanned";
     const PERMISSIONS: &'static [&'static str] = api::PERMISSIONS;
-    const DEFAULTS: Defaults = Defaults { concurrency: 16 };
+    const CONCURRENCY: usize = 16;
 
     type Options = MediaScanOptions;
     type Payload = MediaPayload;
@@ -125,7 +125,7 @@ enum Scanned {
 impl MediaScan {
     /// Fetches and scans all files of the source. A dead link is replaced once.
     async fn scan(&self, job: &JobContext, payload: &MediaPayload, kind: SourceKind<'_>) -> Result<Scanned, JobError> {
-        let trust = job.stop().run_until_cancelled(self.engine.trust()).await.ok_or_else(JobError::interrupted)?;
+        let trust = job.stop.run_until_cancelled(self.engine.trust()).await.ok_or_else(JobError::interrupted)?;
         let proof = trust.map_err(|Distrust { reason, why }| scan::held(job, reason, why))?;
         let scanning = Scanning {
             job,
@@ -233,10 +233,10 @@ impl MediaScan {
 fn wait(job: &JobContext, state: &MediaState) -> Result<Step<MediaScan>, Box<JobError>> {
     let now = job.now();
     let since = state.waiting_since.as_ref().and_then(|since| since.parse::<Timestamp>().ok()).unwrap_or(now);
-    let limit = SignedDuration::try_from(job.settle_timeout()).unwrap_or(SignedDuration::MAX);
+    let limit = SignedDuration::try_from(job.settle_timeout).unwrap_or(SignedDuration::MAX);
     let state = MediaState { waiting_since: Some(since.to_string()), findings: None };
     if now.duration_since(since) >= limit {
-        let waited = job.settle_timeout().as_secs();
+        let waited = job.settle_timeout.as_secs();
         let message =
             format!("the platform still says after {waited} s that the file is not there yet; see --settle-timeout");
         let error = JobError::new(ErrorClass::Transient, "media_not_ready", message);

@@ -18,7 +18,7 @@ use crate::{
 #[serde(try_from = "Written", into = "Written")]
 pub struct ScanState {
     /// The scan of the job.
-    pub scan: Option<Scan>,
+    pub(crate) scan: Option<Scan>,
 }
 
 /// The serialized form of a scan.
@@ -36,9 +36,9 @@ struct Written {
 
 /// An ordered scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scan {
+pub(crate) struct Scan {
     /// The platform's id of the scan.
-    pub id: ScanId,
+    pub(crate) id: ScanId,
     /// Time of the answer to the order.
     pub ordered_at: Timestamp,
     /// Duration of ordering, including the wait for the budget.

@@ -29,7 +29,7 @@ const BETWEEN_TRIES: Duration = Duration::from_secs(60);
 
 /// The URL to which verdicts are reported. Only scheme and host are shown, because the rest may be secret.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SecurityWebhookUrl(Url);
+pub(crate) struct SecurityWebhookUrl(Url);
 
 /// The progress of the registration for one action.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +60,7 @@ impl Registrations {
     pub(crate) fn see_to(&self, action: &str, job: &JobContext) {
         let Some(url) = &self.url else { return };
         let Some(turn) = self.turn(action) else { return };
-        let (client, url, stop) = (self.client.clone(), url.clone(), job.stop().clone());
+        let (client, url, stop) = (self.client.clone(), url.clone(), job.stop.clone());
         let action = action.to_owned();
         tokio::spawn(async move { register(&client, &url, &action, turn, &stop).await }.in_current_span());
     }

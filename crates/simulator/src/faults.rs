@@ -10,8 +10,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use check::FaultRuleError;
-
 /// A fault rule: which requests it matches, how often it fires, and its effect.
 ///
 /// As JSON in camelCase, or as one line: `status=429,rate=0.2,retry-after=2,path=/api/v2/external/cdn/purge`,

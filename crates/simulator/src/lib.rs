@@ -21,7 +21,9 @@ mod state;
 mod tokens;
 mod world;
 
-pub use faults::{FaultRule, FaultRuleError, RetryAfter};
-pub use options::SimulatorOptions;
-pub use record::RecordedRequest;
-pub use server::{Simulator, SimulatorError};
+pub use self::{
+    faults::{FaultRule, RetryAfter},
+    options::SimulatorOptions,
+    record::RecordedRequest,
+    server::Simulator,
+};

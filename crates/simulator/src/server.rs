@@ -20,19 +20,6 @@ use crate::world::Shared;
 /// Maximum time for requests in progress when the simulator stops.
 const STOPPING_TIME: Duration = Duration::from_secs(2);
 
-/// The reason why a simulator does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum SimulatorError {
-    /// It cannot listen at the address.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The error of the operating system.
-        source: io::Error,
-    },
-}
-
 /// A running simulator. It stops when this value is dropped.
 #[derive(Debug)]
 pub struct Simulator {
@@ -44,9 +31,9 @@ pub struct Simulator {
 
 impl Simulator {
     /// Starts a simulator in a task of its own.
-    pub async fn start(options: SimulatorOptions) -> Result<Self, SimulatorError> {
+    pub async fn start(options: SimulatorOptions) -> io::Result<Self> {
         let asked = options.listen;
-        let refused = |source| SimulatorError::Listen { address: asked, source };
+        let refused = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {asked}: {error}"));
         let listener = TcpListener::bind(asked).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let shared = Shared::new(options);

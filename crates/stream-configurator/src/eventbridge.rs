@@ -7,7 +7,7 @@
 use genfleet_core::{
     contract::ContractTerms,
     error::{ErrorClass, JobError},
-    handler::{Defaults, JobContext, JobHandler, Progress, Services},
+    handler::{JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
     options::ConfigError,
     turns::{Turns, busy},
@@ -27,13 +27,9 @@ mod lately;
 mod payload;
 mod render;
 mod report;
-mod steps;
+pub(crate) mod steps;
 
-pub use self::{payload::Payload, report::EventbridgeReport, steps::State};
-
-/// The settings of this kind, which has none.
-#[derive(Clone, Debug, clap::Args)]
-pub struct EventbridgeOptions {}
+use self::{payload::Payload, report::EventbridgeReport, steps::State};
 
 /// Configures Amazon `EventBridge` integrations.
 #[derive(Debug)]
@@ -50,18 +46,18 @@ impl JobHandler for EventbridgeConfigurator {
     const AUDIT_ACTION: &'static str = "INTEGRATION_CONFIGURED";
     const AUDIT_FAILURE: &'static str = "INTEGRATION_FAILURE";
     const PERMISSIONS: &'static [&'static str] = &api::PERMISSIONS;
-    const DEFAULTS: Defaults = Defaults { concurrency: 64 };
+    const CONCURRENCY: usize = 64;
 
-    type Options = EventbridgeOptions;
+    type Options = ();
     type Payload = Payload;
     type State = State;
     type Report = EventbridgeReport;
 
-    fn new(_options: EventbridgeOptions, _services: &Services) -> Result<Self, ConfigError> {
+    fn new((): (), _services: &Services) -> Result<Self, ConfigError> {
         Ok(Self { turns: Turns::default(), lately: LatelyCreated::default(), organization: OnceCell::new() })
     }
 
-    fn validate(payload: &Payload, _: &EventbridgeOptions) -> Vec<Violation> {
+    fn validate(payload: &Payload, (): &()) -> Vec<Violation> {
         payload.violations()
     }
 
@@ -74,13 +70,13 @@ impl JobHandler for EventbridgeConfigurator {
         let has_begun = state != State::default();
         let turn = self
             .turns
-            .enter(&name, job.id(), has_begun)
+            .enter(&name, &job.id, has_begun)
             .ok_or_else(|| busy(job, "name_busy", format!("another job for the integration {name:?} is at work")))?;
         let mut steps = Steps::new(job, &payload, &self.lately, state);
         match steps.run(&self.organization).await {
             Ok(reached) => {
                 drop(turn);
-                let report = offload(job.body_bytes(), move || EventbridgeReport::new(&payload, reached)).await;
+                let report = offload(job.body_bytes, move || EventbridgeReport::new(&payload, reached)).await;
                 Ok(Progress::Done(report))
             }
             Err(Halt::Again(again_in)) => {

@@ -15,7 +15,7 @@ use genfleet_core::{
     audit::Detail,
     contract::ContractTerms,
     error::JobError,
-    handler::{Defaults, JobContext, JobHandler, Progress, Services},
+    handler::{JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
     options::ConfigError,
     worker::offload,
@@ -35,18 +35,11 @@ mod time;
 mod version;
 
 pub use self::{
-    eventbridge::{
-        EventbridgeConfigurator, EventbridgeOptions, EventbridgeReport, Payload as EventbridgePayload,
-        State as EventbridgeState,
-    },
+    eventbridge::{EventbridgeConfigurator, steps::State as EventbridgeState},
     payload::Payload,
     register::StreamState,
     report::StreamReport,
 };
-
-/// The settings of the stream-configurator, which has none.
-#[derive(Clone, Debug, clap::Args)]
-pub struct StreamConfiguratorOptions {}
 
 /// Registers `EventBridge` source definitions.
 #[derive(Debug)]
@@ -58,18 +51,18 @@ impl JobHandler for StreamConfigurator {
     const AUDIT_ACTION: &'static str = "PUT_CONFIGURATION";
     const AUDIT_FAILURE: &'static str = "CONFIGURATION_FAILURE";
     const SCOPES: &'static [&'static str] = &api::SCOPES;
-    const DEFAULTS: Defaults = Defaults { concurrency: 64 };
+    const CONCURRENCY: usize = 64;
 
-    type Options = StreamConfiguratorOptions;
+    type Options = ();
     type Payload = Payload;
     type State = StreamState;
     type Report = StreamReport;
 
-    fn new(_options: StreamConfiguratorOptions, _services: &Services) -> Result<Self, ConfigError> {
+    fn new((): (), _services: &Services) -> Result<Self, ConfigError> {
         Ok(Self {})
     }
 
-    fn validate(payload: &Payload, _: &StreamConfiguratorOptions) -> Vec<Violation> {
+    fn validate(payload: &Payload, (): &()) -> Vec<Violation> {
         let mut violations = payload.violations();
         violations.extend(too_large(&Definition::of(payload)));
         violations
@@ -86,14 +79,14 @@ impl JobHandler for StreamConfigurator {
             etag: payload.etag.as_deref(),
             on_conflict: payload.on_conflict,
             may_have_been_sent: state.unanswered || job.may_have_run_before(),
-            stop: job.stop(),
+            stop: &job.stop,
         };
         let registered = register::register(&GenesysEventStreams::new(job), order).await?;
         if registered.unchanged {
             // The version of an earlier request of this job, or a change by somebody else.
             job.found(&Detail::default().with("endpoint", api::ENDPOINT).with("status", registered.status));
         }
-        let (payload, projection) = offload(job.body_bytes(), || {
+        let (payload, projection) = offload(job.body_bytes, || {
             let projection = Projection::of(&payload);
             (payload, projection)
         })

@@ -22,18 +22,18 @@ pub struct Payload {
     #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,128}$"), extend("x-rule" = "must be 1 to 128 characters of A-Z, a-z, 0-9 and . _ -, e.g. crm-conversations"))]
     pub source_id: String,
     /// Destination of the events.
-    pub configuration: Configuration,
+    pub(crate) configuration: Configuration,
     /// Topics whose events are sent.
     #[schemars(length(min = 1, max = 10_000))]
-    pub filters: Vec<Filter>,
+    pub(crate) filters: Vec<Filter>,
     /// Transformations of event fields.
     #[serde(default)]
     #[schemars(length(max = 10_000))]
-    pub transformations: Vec<Transformation>,
+    pub(crate) transformations: Vec<Transformation>,
     /// Attributes to copy, with their new names.
     #[serde(default)]
     #[schemars(length(max = 10_000))]
-    pub attribute_mappings: Vec<AttributeMapping>,
+    pub(crate) attribute_mappings: Vec<AttributeMapping>,
     /// The last known `ETag` of the definition, sent unchanged as `If-Match`. Without it any version is replaced.
     #[schemars(length(max = 1024), regex(pattern = r"^[!-~]([ -~]*[!-~])?$"), extend("x-rule" = "must be printable ASCII without a space at either end, e.g. \"5d8c72a5\""))]
     pub etag: Option<String>,
@@ -41,14 +41,14 @@ pub struct Payload {
     pub sample_event: Option<Value>,
     /// Action if somebody else has changed the definition.
     #[serde(default)]
-    pub on_conflict: OnConflict,
+    pub(crate) on_conflict: OnConflict,
 }
 
 /// The account, role and region that receive the events.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
-pub struct Configuration {
+pub(crate) struct Configuration {
     /// 12 digits.
     #[schemars(regex(pattern = r"^[0-9]{12}$"), extend("x-rule" = "must be the 12 digits of an AWS account, e.g. 123456789012"))]
     pub aws_account_id: String,
@@ -66,24 +66,24 @@ pub struct Configuration {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
-pub struct Filter {
+pub(crate) struct Filter {
     /// Type of the events, e.g. `conversation.created`.
     #[schemars(length(min = 1))]
     pub event_type: String,
     /// Conditions, which all must be met. May be empty.
     #[schemars(length(max = 10_000))]
-    pub conditions: Vec<Condition>,
+    pub(crate) conditions: Vec<Condition>,
 }
 
 /// A condition for a field of an event.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
-pub struct Condition {
+pub(crate) struct Condition {
     /// Names separated by dots.
     pub field: String,
     /// Comparison operator.
-    pub operator: Operator,
+    pub(crate) operator: Operator,
     /// Value to compare with: a list for `in`, a number or an RFC 3339 time for `gte` and `lte`.
     pub value: Value,
 }
@@ -91,7 +91,7 @@ pub struct Condition {
 /// The comparison of a field with a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Operator {
+pub(crate) enum Operator {
     /// Equals the value.
     Eq,
     /// Does not equal the value.
@@ -113,26 +113,26 @@ pub enum Operator {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
-pub struct Transformation {
+pub(crate) struct Transformation {
     /// Names separated by dots.
     pub source_field: String,
     /// Names separated by dots, at most 32.
     pub target_field: String,
     /// Type of the transformation.
     #[serde(rename = "type")]
-    pub kind: TransformationType,
+    pub(crate) kind: TransformationType,
     /// Path that `extract` takes from each entry, e.g. `[].id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Operation of `transform`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub format: Option<Format>,
+    pub(crate) format: Option<Format>,
 }
 
 /// The type of a transformation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum TransformationType {
+pub(crate) enum TransformationType {
     /// Copies the field.
     Direct,
     /// Takes one field from each entry of a list; needs `path`.
@@ -149,7 +149,7 @@ pub enum TransformationType {
 /// A way to write a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
+pub(crate) enum Format {
     /// A time.
     Iso8601,
     /// Refused by the schema.
@@ -163,7 +163,7 @@ pub enum Format {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
-pub struct AttributeMapping {
+pub(crate) struct AttributeMapping {
     /// Names separated by dots.
     pub source: String,
     /// Names separated by dots, at most 32.
@@ -173,7 +173,7 @@ pub struct AttributeMapping {
 /// The action if the definition is not the one that was last read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum OnConflict {
+pub(crate) enum OnConflict {
     /// Replace it.
     #[default]
     Overwrite,

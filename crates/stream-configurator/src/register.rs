@@ -39,7 +39,7 @@ pub(crate) struct Order<'a> {
     /// The version to replace; `None` is any.
     pub etag: Option<&'a str>,
     /// The action if another version exists.
-    pub on_conflict: OnConflict,
+    pub(crate) on_conflict: OnConflict,
     /// True if this job may already have sent the definition, so that the other version may be its own.
     pub may_have_been_sent: bool,
     /// Cancelled when no further request may start.

@@ -14,7 +14,7 @@ use genfleet_core::{
     supervisor::Supervisor,
 };
 use genfleet_simulator::{FaultRule, RecordedRequest, Simulator, SimulatorOptions};
-use genfleet_stream_configurator::{StreamConfigurator, StreamConfiguratorOptions, StreamReport, StreamState};
+use genfleet_stream_configurator::{StreamConfigurator, StreamReport, StreamState};
 use serde_json::{Value, json};
 
 #[derive(Debug, Parser)]
@@ -48,7 +48,7 @@ impl Setup {
         let genesys = GenesysClient::with_credentials(&options.genesys, scopes, clock.clone(), credentials).unwrap();
         tokio::spawn(genesys.clone().run());
         let services = Services { genesys, supervisor: Supervisor::new().0, clock };
-        let handler = StreamConfigurator::new(StreamConfiguratorOptions {}, &services).unwrap();
+        let handler = StreamConfigurator::new((), &services).unwrap();
         Self { simulator, services, handler }
     }
 
@@ -62,7 +62,7 @@ impl Setup {
 
     async fn run_as(&self, job: &JobContext, payload: &Value, state: StreamState) -> Result<StreamReport, JobError> {
         let payload = serde_json::from_value(payload.clone()).unwrap();
-        assert_eq!(StreamConfigurator::validate(&payload, &StreamConfiguratorOptions {}), []);
+        assert_eq!(StreamConfigurator::validate(&payload, &()), []);
         match self.handler.handle(job, payload, state).await? {
             Progress::Done(report) => Ok(report),
             Progress::Begun { .. } => panic!("nothing is begun here"),
@@ -294,8 +294,7 @@ async fn a_definition_of_exactly_262144_bytes_is_taken() {
         job["filters"][0]["eventType"] = "x".repeat(count).into();
         job
     };
-    let violations =
-        |job: Value| StreamConfigurator::validate(&serde_json::from_value(job).unwrap(), &StreamConfiguratorOptions {});
+    let violations = |job: Value| StreamConfigurator::validate(&serde_json::from_value(job).unwrap(), &());
     let message = violations(with_letters(262_144)).remove(0).message;
     let bytes: usize = message.split(' ').find_map(|word| word.parse().ok()).unwrap();
     let most = 262_144 - (bytes - 262_144);
@@ -308,7 +307,7 @@ async fn a_definition_of_exactly_262144_bytes_is_taken() {
 async fn a_job_that_is_asked_to_stop_begins_no_further_round() {
     let setup = Setup::new().await;
     let job = setup.job();
-    job.stop().cancel();
+    job.stop.cancel();
     let error = setup.run_as(&job, &payload(), StreamState::default()).await.unwrap_err();
     assert_eq!((error.class, setup.calls().len()), (ErrorClass::Interrupted, 0));
 }

@@ -90,7 +90,7 @@ pub(crate) async fn survey(job: &JobContext, plan: &Plan, rules: &Rules, recent:
         if let Some(refusal) = rules.refusal(plan, &inventory) {
             return Err(refusal);
         }
-        if let Some(until) = job.reads_settled_at().filter(|until| looked < *until) {
+        if let Some(until) = job.reads_settled_at.filter(|until| looked < *until) {
             pause(job, until.saturating_duration_since(Instant::now())).await?;
             continue;
         }
@@ -179,5 +179,5 @@ fn limit_reached(plan: &Plan, count: u64, limit: u64) -> JobError {
 
 /// Waits, but not longer than the time of the attempt.
 pub(crate) async fn pause(job: &JobContext, duration: Duration) -> Result<(), JobError> {
-    job.stop().run_until_cancelled(sleep(duration)).await.ok_or_else(JobError::interrupted)
+    job.stop.run_until_cancelled(sleep(duration)).await.ok_or_else(JobError::interrupted)
 }

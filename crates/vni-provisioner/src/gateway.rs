@@ -41,7 +41,7 @@ impl Gateways {
                 format!("the gateway {ip} is {what} address, which is never connected to; --gateway-allow opens it");
             return Err(JobError::permanent("gateway_refused", message));
         }
-        let answer = job.stop().run_until_cancelled(timeout(self.timeout, TcpStream::connect((ip, port)))).await;
+        let answer = job.stop.run_until_cancelled(timeout(self.timeout, TcpStream::connect((ip, port)))).await;
         let why = match answer {
             None => return Err(JobError::interrupted()),
             Some(Ok(Ok(_connection))) => return Ok(()),

@@ -13,7 +13,7 @@ use genfleet_core::{
     contract::ContractTerms,
     error::JobError,
     failure::Failure,
-    handler::{Defaults, JobContext, JobHandler, Progress as Step, Services},
+    handler::{JobContext, JobHandler, Progress as Step, Services},
     job::{Kind, Violation},
     options::{self, ConfigError},
     turns::{Turns, busy},
@@ -81,7 +81,7 @@ impl JobHandler for VniProvisioner {
     const ACTION: &'static str = "vni_provisioned";
     const AUDIT_ACTION: &'static str = "vni_provisioning";
     const SCOPES: &'static [&'static str] = api::SCOPES;
-    const DEFAULTS: Defaults = Defaults { concurrency: 8 };
+    const CONCURRENCY: usize = 8;
 
     type Options = VniOptions;
     type Payload = Payload;
@@ -109,7 +109,7 @@ impl JobHandler for VniProvisioner {
     async fn handle(&self, job: &JobContext, payload: Payload, state: VniState) -> Result<Step<Self>, JobError> {
         let plan = payload.plan().map_err(|broken| JobError::invalid(broken.into()))?;
         let has_begun = state != VniState::default();
-        let Some(turn) = self.organisations.enter(&plan.organization_id, job.id(), has_begun) else {
+        let Some(turn) = self.organisations.enter(&plan.organization_id, &job.id, has_begun) else {
             let message = format!("another job of organisation {} is at work", plan.organization_id);
             return Err(busy(job, "organization_busy", message));
         };

@@ -13,7 +13,7 @@ use crate::api::READ_LAG;
 pub struct VniState {
     /// The state of the order, before the interface is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub order: Option<Order>,
+    pub(crate) order: Option<Order>,
     /// The interface, once it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface_id: Option<String>,
@@ -32,7 +32,7 @@ pub struct VniState {
 /// The state of a job's order, while it is unknown whether it created the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Order {
+pub(crate) enum Order {
     /// The first delivery of this message sends the request. If the message is redelivered, it may have been sent.
     Next,
     /// The request was sent, with an unknown result.
@@ -93,7 +93,7 @@ impl VniState {
             adopted: !self.created,
             routing_polls: self.routing_polls,
             uptime_rate: 1.0,
-            provision_ms: (job.now().as_millisecond() - job.started_at().as_millisecond()).max(0),
+            provision_ms: (job.now().as_millisecond() - job.started_at.as_millisecond()).max(0),
         }
     }
 

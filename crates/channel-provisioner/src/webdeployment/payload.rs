@@ -33,20 +33,20 @@ pub struct WebDeploymentPayload {
     /// True instead of `allowedDomains`: every page may embed it.
     pub allow_all_domains: Option<bool>,
     /// Look and behaviour of the messenger.
-    pub configuration: Configuration,
+    pub(crate) configuration: Configuration,
     /// The description of the deployment.
     pub description: Option<String>,
     /// The supported content profile, a UUID.
     #[schemars(regex(pattern = UUID), extend("x-rule" = UUID_RULE))]
     pub supported_content_id: Option<String>,
     /// Status of the deployment. Default Active.
-    pub status: Option<WantedStatus>,
+    pub(crate) status: Option<WantedStatus>,
     /// The deployment to update, a UUID, whatever its name is.
     #[schemars(regex(pattern = UUID), extend("x-rule" = UUID_RULE))]
     pub deployment_id: Option<String>,
     /// Action if a deployment with that name exists.
     #[serde(default)]
-    pub on_existing: OnExisting,
+    pub(crate) on_existing: OnExisting,
     /// True to check the version that browsers get. Default true.
     pub verify_edge: Option<bool>,
     /// True to delete a configuration that this job created if the job fails before its deployment exists. Default
@@ -59,7 +59,7 @@ pub struct WebDeploymentPayload {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
-pub struct Configuration {
+pub(crate) struct Configuration {
     /// An existing configuration, a UUID.
     #[schemars(regex(pattern = UUID), extend("x-rule" = UUID_RULE))]
     pub id: Option<String>,
@@ -67,14 +67,14 @@ pub struct Configuration {
     #[schemars(regex(pattern = "^[1-9][0-9]{0,8}$"), extend("x-rule" = "must be the number of a published version as a text, e.g. \"3\""))]
     pub version: Option<String>,
     /// The platform's `WebDeploymentConfigurationVersion`, without ids, dates and status.
-    pub document: Option<Document>,
+    pub(crate) document: Option<Document>,
 }
 
 /// The members of a configuration. Their contents are defined by the platform, and sent unchanged.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
-pub struct Document {
+pub(crate) struct Document {
     /// Name of the configuration. Default: the name of the deployment; an existing configuration keeps its name.
     #[schemars(length(min = 1, max = 128))]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,7 +121,7 @@ pub struct Document {
 
 /// The requested status of a deployment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-pub enum WantedStatus {
+pub(crate) enum WantedStatus {
     /// Pages can use it.
     #[default]
     Active,
@@ -136,7 +136,7 @@ pub enum WantedStatus {
 /// The action if a deployment with that name exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum OnExisting {
+pub(crate) enum OnExisting {
     /// Fail.
     #[default]
     Fail,

@@ -27,7 +27,7 @@ pub(crate) struct Plan {
     /// The source of the configuration.
     pub configuration: Source,
     /// The status to wait for.
-    pub status: WantedStatus,
+    pub(crate) status: WantedStatus,
     /// The deployment to update.
     pub deployment_id: Option<String>,
     /// True to update a deployment with the same name.

@@ -33,13 +33,13 @@ pub struct WebDeploymentState {
     pub target: Option<String>,
     /// The configuration, if it exists.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub configuration: Option<ConfigurationState>,
+    pub(crate) configuration: Option<ConfigurationState>,
     /// The deployment, if it exists.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub deployment: Option<DeploymentState>,
+    pub(crate) deployment: Option<DeploymentState>,
     /// The condition for which the job waits.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub wait: Option<Wait>,
+    pub(crate) wait: Option<Wait>,
     /// The reason why the configuration is being deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undoing: Option<Failure>,
@@ -48,7 +48,7 @@ pub struct WebDeploymentState {
 /// A configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ConfigurationState {
+pub(crate) struct ConfigurationState {
     /// The API's id.
     pub id: String,
     /// The published version, if it exists.
@@ -63,11 +63,11 @@ pub struct ConfigurationState {
 /// A deployment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct DeploymentState {
+pub(crate) struct DeploymentState {
     /// The API's id.
     pub id: String,
     /// The origin of the deployment.
-    pub how: Provided,
+    pub(crate) how: Provided,
     /// The time, in milliseconds since 1970.
     pub at_ms: i64,
 }
@@ -75,7 +75,7 @@ pub struct DeploymentState {
 /// The origin of a job's deployment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Provided {
+pub(crate) enum Provided {
     /// The job created it.
     #[default]
     Created,
@@ -88,7 +88,7 @@ pub enum Provided {
 /// A condition for which a job waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum WaitedFor {
+pub(crate) enum WaitedFor {
     /// The draft of a configuration is active.
     Draft,
     /// The deployment has its status.
@@ -102,9 +102,9 @@ pub enum WaitedFor {
 /// A wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Wait {
+pub(crate) struct Wait {
     /// The condition.
-    pub of: WaitedFor,
+    pub(crate) of: WaitedFor,
     /// Number of checks so far.
     pub looks: u32,
     /// The start of the wait, in milliseconds since 1970.

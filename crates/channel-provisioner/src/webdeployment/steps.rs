@@ -131,7 +131,7 @@ impl<'a> Steps<'a> {
     }
 
     async fn pause(&self, wait: Duration) -> Result<(), JobError> {
-        self.job.stop().run_until_cancelled(sleep(wait)).await.ok_or_else(JobError::interrupted)
+        self.job.stop.run_until_cancelled(sleep(wait)).await.ok_or_else(JobError::interrupted)
     }
 }
 

@@ -4,9 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use clap::Parser;
 use futures_util::future::join_all;
-use genfleet_channel_provisioner::{
-    ChannelOptions, ChannelProvisioner, ChannelReport, ChannelState, Payload, Security,
-};
+use genfleet_channel_provisioner::{ChannelOptions, ChannelProvisioner, ChannelReport, ChannelState, Payload};
 use genfleet_core::{
     clock::SystemClock,
     error::JobError,
@@ -17,7 +15,7 @@ use genfleet_core::{
     supervisor::Supervisor,
 };
 use genfleet_simulator::{RecordedRequest, Simulator, SimulatorOptions};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(crate) const QUEUE: &str = "3f2504e0-4f89-11d3-9a0c-0305e82c3301";
 pub(crate) const CHANNELS: &str = "/api/v2/purecloudv2/webchat";
@@ -129,11 +127,7 @@ pub(crate) fn channel_id(job: &str) -> String {
 }
 
 fn payload() -> Payload {
-    let security = Security { allowed_domains: Some(vec!["example.com".to_owned()]), ..Security::default() };
-    Payload {
-        queue_id: Some(QUEUE.to_owned()),
-        routing_email: Some("chat@example.com".to_owned()),
-        security: Some(security),
-        ..Payload::default()
-    }
+    let security = json!({"allowedDomains": ["example.com"]});
+    let payload = json!({"queueId": QUEUE, "routingEmail": "chat@example.com", "security": security});
+    serde_json::from_value(payload).unwrap()
 }

@@ -94,8 +94,9 @@ impl Rig {
     }
 
     pub(crate) fn job(&self, id: &str) -> JobContext {
-        let job = JobContext::first(JobId::parse(id).unwrap(), Kind::WebDeploymentProvision, &self.services);
-        job.with_activate_timeout(self.activate)
+        let mut job = JobContext::first(JobId::parse(id).unwrap(), Kind::WebDeploymentProvision, &self.services);
+        job.activate_timeout = self.activate;
+        job
     }
 
     /// One round.
@@ -133,7 +134,8 @@ impl Rig {
 
     /// The first attempt of a job that has so many.
     pub(crate) async fn run(&self, id: &str, payload: &WebDeploymentPayload, attempts: u32) -> Ended {
-        let job = self.job(id).with_max_attempts(attempts);
+        let mut job = self.job(id);
+        job.max_attempts = attempts;
         self.go_on(&job, payload, WebDeploymentState::default()).await
     }
 

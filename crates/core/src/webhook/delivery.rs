@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     error_code::ErrorCode,
-    handler::{Defaults, JobContext, JobHandler, Progress, Services},
+    handler::{JobContext, JobHandler, Progress, Services},
     terms::ContractTerms,
 };
 use genfleet_genesys::LONG_PAUSE;
@@ -104,7 +104,7 @@ impl JobHandler for Deliverer {
     const KIND: Kind = Kind::WebhookDeliver;
     const ACTION: &'static str = "webhook_delivered";
     const SCOPES: &'static [&'static str] = &[];
-    const DEFAULTS: Defaults = Defaults { concurrency: 16 };
+    const CONCURRENCY: usize = 16;
 
     type Options = WebhookOptions;
     type Payload = DeliveryPayload;

@@ -157,7 +157,7 @@ impl Runtime {
         let ProcessContext { genesys, clock, .. } = self.process.clone();
         let services = Services { genesys, supervisor: self.supervisor.clone(), clock };
         let handler = H::new(options.clone(), &services)?;
-        self.begin(handler, options, self.options.concurrency(H::KIND, H::DEFAULTS.concurrency));
+        self.begin(handler, options, self.options.concurrency(H::KIND, H::CONCURRENCY));
         Ok(())
     }
 

@@ -94,7 +94,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::handler::{Defaults, JobContext, Progress, Services};
+    use crate::handler::{JobContext, Progress, Services};
     use genfleet_job::{Kind, error::JobError, options::ConfigError};
 
     #[derive(Debug, Deserialize, JsonSchema)]
@@ -124,7 +124,7 @@ mod tests {
         const KIND: Kind = Kind::CdnPurge;
         const ACTION: &'static str = "nothing";
         const SCOPES: &'static [&'static str] = &[];
-        const DEFAULTS: Defaults = Defaults { concurrency: 1 };
+        const CONCURRENCY: usize = 1;
         type Options = ();
         type Payload = Payload;
         type State = ();

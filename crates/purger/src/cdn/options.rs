@@ -16,7 +16,7 @@ use super::{
 
 /// The CDN that is purged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum CdnProvider {
+pub(crate) enum CdnProvider {
     /// The one behind Genesys Cloud, as the tutorial has it.
     #[default]
     Genesys,
@@ -33,12 +33,12 @@ pub enum CdnProvider {
 /// The settings of the CDN.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "CDN")]
-pub struct CdnOptions {
+pub(crate) struct CdnOptions {
     /// The CDN that is purged. All but genesys are in front of your own site and need no credentials of Genesys Cloud.
     /// Secrets, only by variable or _FILE: CLOUDFLARE_API_TOKEN, FASTLY_API_TOKEN, and what AWS's tools read
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long, env = "GENFLEET_CDN", value_enum, value_name = "CDN", default_value = "genesys")]
-    pub cdn: CdnProvider,
+    pub(crate) cdn: CdnProvider,
 
     /// The id of the CloudFront distribution
     #[arg(long, env = "GENFLEET_CDN_DISTRIBUTION", value_name = "ID")]

@@ -68,7 +68,7 @@ fn attributes(job: &JobContext, findings: &Findings) -> Map<String, Value> {
     tell("genfleet.scan", Some("malware"));
     tell("genfleet.scan.threat", worst.and_then(|file| file.threat.as_deref()));
     tell("genfleet.scan.sha256", worst.and_then(|file| file.sha256.as_deref()));
-    tell("genfleet.scan.job", Some(job.id().as_str()));
+    tell("genfleet.scan.job", Some(job.id.as_str()));
     attributes
 }
 

@@ -25,9 +25,9 @@ mod stand_in;
 mod verdict;
 mod version;
 
-pub use self::clamd::ScannerAddress;
 use self::{clamd::Instream, stand_in::StandInScan};
 pub(crate) use self::{
+    clamd::ScannerAddress,
     verdict::{EngineError, Verdict},
     version::EngineVersion,
 };

@@ -18,7 +18,7 @@ use super::engine::{Distrust, EngineKind, EngineSettings, ScannerAddress};
 pub struct MediaScanOptions {
     /// The engine that scans files: clamd. Without one, media.scan is not worked
     #[arg(long, env = "GENFLEET_SCANNER", value_name = "clamd")]
-    pub scanner: Option<Scanner>,
+    pub(crate) scanner: Option<Scanner>,
 
     /// Address of the engine: unix:PATH or tcp:HOST:PORT
     #[arg(
@@ -27,7 +27,7 @@ pub struct MediaScanOptions {
         value_name = "ADDRESS",
         default_value = "unix:/run/clamav/clamd.ctl"
     )]
-    pub scanner_address: ScannerAddress,
+    pub(crate) scanner_address: ScannerAddress,
 
     /// Maximum number of files that are fetched and scanned at the same time
     #[arg(long, env = "GENFLEET_SCANNER_CONCURRENCY", value_name = "N", default_value = "8")]
@@ -46,12 +46,12 @@ pub struct MediaScanOptions {
 
     /// Handling of an engine that does not report when it gives up at a limit of its own: hold the jobs, or accept it
     #[arg(long, env = "GENFLEET_SCANNER_UNPROVEN_LIMITS", value_name = "hold|accept", default_value = "hold")]
-    pub scanner_unproven_limits: UnprovenLimits,
+    pub(crate) scanner_unproven_limits: UnprovenLimits,
 
     /// Hosts from which files are fetched; *.example.com matches all hosts below it [default:
     /// *.<region>,*.amazonaws.com]
     #[arg(long, env = "GENFLEET_MEDIA_HOSTS", value_name = "HOST,…", value_delimiter = ',')]
-    pub media_hosts: Vec<MediaHost>,
+    pub(crate) media_hosts: Vec<MediaHost>,
 
     /// Hosts and networks from which files are fetched although they are not public or use http
     #[arg(long, env = "GENFLEET_MEDIA_ALLOW", value_name = "HOST[:PORT]|CIDR,…", value_delimiter = ',')]
@@ -59,12 +59,12 @@ pub struct MediaScanOptions {
 
     /// Scan with the stand-in, for the built-in simulator.
     #[arg(skip)]
-    pub simulated: bool,
+    simulated: bool,
 }
 
 /// An engine that can be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scanner {
+pub(crate) enum Scanner {
     /// The daemon of `ClamAV`.
     Clamd,
 }
@@ -82,7 +82,7 @@ impl FromStr for Scanner {
 
 /// The handling of an engine that does not report its limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnprovenLimits {
+pub(crate) enum UnprovenLimits {
     /// Hold the jobs.
     Hold,
     /// Use it; reports show that.
@@ -103,7 +103,7 @@ impl FromStr for UnprovenLimits {
 
 /// A host, or all hosts below one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MediaHost {
+pub(crate) struct MediaHost {
     name: Host<String>,
     below: bool,
 }
@@ -169,6 +169,11 @@ impl MediaScanOptions {
         self.media_allow.extend(ip.to_string().parse());
     }
 
+    /// Returns true if the stand-in of the simulator scans files.
+    pub fn uses_stand_in(&self) -> bool {
+        self.simulated && self.scanner.is_none()
+    }
+
     /// Tests the engine and checks the age of its database. Does nothing without an engine.
     pub(super) async fn check_engine(&self, clock: &impl Clock) -> Vec<ServiceCheck> {
         let Some(EngineSettings { kind, max_age, accepts_unproven_limits, .. }) = self.engine() else {
@@ -208,7 +213,7 @@ impl MediaScanOptions {
     pub(super) fn engine(&self) -> Option<EngineSettings> {
         let kind = match self.scanner {
             Some(Scanner::Clamd) => EngineKind::Clamd(self.scanner_address.clone()),
-            None if self.simulated => EngineKind::StandIn,
+            None if self.uses_stand_in() => EngineKind::StandIn,
             None => return None,
         };
         Some(EngineSettings {

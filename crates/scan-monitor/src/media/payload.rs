@@ -17,7 +17,7 @@ use crate::payload::MAX_METADATA_BYTES;
 #[schemars(!default)]
 pub struct MediaPayload {
     /// Location of the file.
-    pub source: Source,
+    pub(crate) source: Source,
     /// The expected SHA-256 of the file, in 64 hexadecimal digits; another one fails the job. Not for all attachments
     /// of a message.
     #[schemars(regex(pattern = "^[0-9A-Fa-f]{64}$"), extend("x-rule" = "must be a SHA-256 in 64 hexadecimal digits, e.g. e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"))]
@@ -40,10 +40,10 @@ pub struct MediaPayload {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
-pub struct Source {
+pub(crate) struct Source {
     /// One medium of a message conversation.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub message: Option<MessageMedia>,
+    pub(crate) message: Option<MessageMedia>,
     /// The message whose attachments are all scanned, with its conversation in `conversationId`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Id>")]
@@ -54,10 +54,10 @@ pub struct Source {
     pub conversation_id: Option<String>,
     /// One attachment of an e-mail.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub email: Option<EmailAttachment>,
+    pub(crate) email: Option<EmailAttachment>,
     /// A document of content management.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub document: Option<Document>,
+    pub(crate) document: Option<Document>,
     /// A link, to one of the hosts in the workers' --media-hosts.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
@@ -69,7 +69,7 @@ pub struct Source {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
 #[expect(clippy::struct_field_names, reason = "these are the names on the wire")]
-pub struct MessageMedia {
+pub(crate) struct MessageMedia {
     /// The conversation.
     #[schemars(with = "Id")]
     pub conversation_id: String,
@@ -86,7 +86,7 @@ pub struct MessageMedia {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
 #[expect(clippy::struct_field_names, reason = "these are the names on the wire")]
-pub struct EmailAttachment {
+pub(crate) struct EmailAttachment {
     /// The conversation.
     #[schemars(with = "Id")]
     pub conversation_id: String,
@@ -102,7 +102,7 @@ pub struct EmailAttachment {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
-pub struct Document {
+pub(crate) struct Document {
     /// The document.
     #[schemars(with = "Id")]
     pub document_id: String,

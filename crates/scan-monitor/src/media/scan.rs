@@ -63,7 +63,7 @@ pub(crate) struct Scanning<'a> {
 impl Scanning<'_> {
     /// Fetches and scans one file.
     pub(crate) async fn scan(&self, offered: &Offered, took: &mut Took) -> Result<ScannedFile, ScanFailure> {
-        let stop = self.job.stop();
+        let stop = &self.job.stop;
         let Some(slot) = stop.run_until_cancelled(self.engine.slot()).await else {
             return Err(JobError::interrupted().into());
         };

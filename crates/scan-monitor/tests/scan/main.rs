@@ -52,7 +52,7 @@ async fn an_order_that_waits_for_its_turn_ends_when_it_is_asked_to_stop() {
     let stack = Stack::start(&json!({"scanMs": null})).await;
     let (first, second) = (stack.job(), stack.job());
     stack.step_as(&first, "{}", CLEAN).await.unwrap();
-    second.stop().cancel();
+    second.stop.cancel();
     let error = stack.step_as(&second, "{}", MALWARE).await.unwrap_err();
     assert_eq!((error.class, stack.orders()), (ErrorClass::Interrupted, 1));
 }
@@ -160,7 +160,7 @@ async fn asked_to_stop_it_begins_no_request_and_keeps_the_scan() {
     let stack = Stack::start(&json!({"scanMs": null})).await;
     let state = stack.begun("{}", CLEAN).await;
     let job = stack.job();
-    job.stop().cancel();
+    job.stop.cancel();
     let error = stack.step_as(&job, &state.to_string(), CLEAN).await.unwrap_err();
     assert_eq!((error.class, error.state), (ErrorClass::Interrupted, Some(state)));
     let error = stack.step_as(&job, "{}", CLEAN).await.unwrap_err();

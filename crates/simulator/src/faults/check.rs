@@ -69,7 +69,7 @@ pub(super) fn bad(key: &'static str, value: &str, allowed: &'static str) -> Faul
 
 impl FaultRule {
     /// Checks a rule that was not read from text.
-    pub fn check(&self) -> Result<(), FaultRuleError> {
+    pub(crate) fn check(&self) -> Result<(), FaultRuleError> {
         self.check_values()?;
         let acts = self.status.is_some() || self.body.is_some() || self.latency.is_some() || self.lost || self.hang;
         if !acts {

@@ -45,7 +45,7 @@ pub struct Payload {
     pub enabled: Option<bool>,
     /// Action if somebody else changes the integration, or has changed it since `version`.
     #[serde(default)]
-    pub on_conflict: OnConflict,
+    pub(crate) on_conflict: OnConflict,
     /// The last known version of the configuration. With `onConflict` `fail`, no other version is replaced.
     #[serde(default, deserialize_with = "whole_number")]
     #[schemars(range(min = 0))]
@@ -53,7 +53,7 @@ pub struct Payload {
     /// Rules for AWS, which are written into the report and not sent to Genesys Cloud.
     #[serde(default)]
     #[schemars(length(max = 10_000))]
-    pub rules: Vec<Rule>,
+    pub(crate) rules: Vec<Rule>,
     /// The `eventBody` of a sample event, to which the rules' transformations and mappings are applied before anything
     /// is sent.
     pub sample_event: Option<Value>,
@@ -63,7 +63,7 @@ pub struct Payload {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(!default)]
-pub struct Rule {
+pub(crate) struct Rule {
     /// Names the rule.
     #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,64}$"), extend("x-rule" = "must be 1 to 64 characters of A-Z, a-z, 0-9 and . _ -, e.g. long-calls"))]
     pub name: String,
@@ -73,15 +73,15 @@ pub struct Rule {
     /// Conditions for events. Fields begin at `eventBody`.
     #[serde(default)]
     #[schemars(length(max = 10_000))]
-    pub conditions: Vec<Condition>,
+    pub(crate) conditions: Vec<Condition>,
     /// Transformations of event fields. Fields begin at `eventBody`.
     #[serde(default)]
     #[schemars(length(max = 10_000))]
-    pub transformations: Vec<Transformation>,
+    pub(crate) transformations: Vec<Transformation>,
     /// Attributes to copy, with their new names. They begin at `eventBody`.
     #[serde(default)]
     #[schemars(length(max = 10_000))]
-    pub attribute_mappings: Vec<AttributeMapping>,
+    pub(crate) attribute_mappings: Vec<AttributeMapping>,
 }
 
 impl Payload {

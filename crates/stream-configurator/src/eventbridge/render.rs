@@ -36,19 +36,19 @@ const SOME_ORGANIZATION: &str = "00000000-0000-0000-0000-000000000000";
 /// A rule of an event bus, in the format of `aws events`.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct AwsRule {
+pub(crate) struct AwsRule {
     /// Names the rule.
     pub name: String,
     /// The value of `--event-pattern` in `aws events put-rule`.
     pub event_pattern: Map<String, Value>,
     /// The `InputTransformer` of a target; null if the rule does not transform events.
-    pub input_transformer: Option<InputTransformer>,
+    pub(crate) input_transformer: Option<InputTransformer>,
 }
 
 /// The input that a target gets instead of the event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct InputTransformer {
+pub(crate) struct InputTransformer {
     /// The paths of the template's variables.
     pub input_paths_map: Map<String, Value>,
     /// The template.

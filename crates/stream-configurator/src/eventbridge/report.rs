@@ -41,7 +41,7 @@ pub struct EventbridgeReport {
     /// SHA-256 over the canonical JSON of the configuration's properties, including those that this job did not change.
     pub properties_sha256: String,
     /// Objects to create in AWS.
-    pub aws: Aws,
+    pub(crate) aws: Aws,
     /// Share of transformations and mappings that resolved with the sample event; null without one.
     pub validation_success_rate: Option<f64>,
     /// Result for the sample event, or its SHA-256: of one rule as it is, else under the names of the rules;
@@ -53,9 +53,9 @@ pub struct EventbridgeReport {
 
 /// The AWS side.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct Aws {
+pub(crate) struct Aws {
     /// The rules of the event bus.
-    pub rules: Vec<AwsRule>,
+    pub(crate) rules: Vec<AwsRule>,
 }
 
 impl EventbridgeReport {

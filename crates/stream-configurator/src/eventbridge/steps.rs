@@ -159,7 +159,7 @@ impl<'a> Steps<'a> {
     }
 
     async fn pause(&self, wait: Duration) -> Result<(), Halt> {
-        let slept = self.job.stop().run_until_cancelled(tokio::time::sleep(wait)).await;
+        let slept = self.job.stop.run_until_cancelled(tokio::time::sleep(wait)).await;
         slept.ok_or_else(|| JobError::interrupted().into())
     }
 }

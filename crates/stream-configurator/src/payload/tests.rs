@@ -8,7 +8,7 @@ use genfleet_core::{
 use serde_json::json;
 
 use super::*;
-use crate::{StreamConfigurator, StreamConfiguratorOptions};
+use crate::StreamConfigurator;
 
 mod broken;
 
@@ -53,7 +53,7 @@ fn payload() -> Value {
 /// Returns the pointers of a payload's violations.
 fn pointers(rules: &JobRules, payload: &Value) -> Vec<String> {
     let body = json!({ "payload": payload }).to_string();
-    match validate_job::<StreamConfigurator>(rules, &StreamConfiguratorOptions {}, body.as_bytes(), None, None) {
+    match validate_job::<StreamConfigurator>(rules, &(), body.as_bytes(), None, None) {
         Ok(_) => Vec::new(),
         Err(rejection) => {
             assert_eq!(rejection.code, "invalid_job");
@@ -132,8 +132,7 @@ fn no_violation_is_a_bare_regular_expression() {
         ("/etag", "must be printable ASCII without a space at either end, e.g. "),
     ] {
         let body = json!({ "payload": with(pointer, &json!(" not this ")) }).to_string();
-        let options = StreamConfiguratorOptions {};
-        let rejection = validate_job::<StreamConfigurator>(&rules, &options, body.as_bytes(), None, None).unwrap_err();
+        let rejection = validate_job::<StreamConfigurator>(&rules, &(), body.as_bytes(), None, None).unwrap_err();
         let messages: Vec<&str> = rejection.violations.iter().map(|one| one.message.as_str()).collect();
         assert!(messages.iter().any(|message| message.starts_with(rule)), "{pointer}: {messages:?}");
     }
@@ -276,9 +275,7 @@ fn all_that_is_wrong_is_told_at_once_whoever_finds_it() {
 fn a_word_that_is_none_of_those_allowed_is_told_which_are() {
     let changed = with("/filters/0/conditions/0/operator", &json!("like"));
     let body = json!({ "payload": changed }).to_string();
-    let rejection =
-        validate_job::<StreamConfigurator>(&rules(), &StreamConfiguratorOptions {}, body.as_bytes(), None, None)
-            .unwrap_err();
+    let rejection = validate_job::<StreamConfigurator>(&rules(), &(), body.as_bytes(), None, None).unwrap_err();
     assert_eq!(rejection.violations[0].message, r#"must be one of "eq", "neq", "in", "gte", "lte""#);
 }
 
@@ -318,8 +315,7 @@ fn a_thousand_long_targets_are_judged_quickly() {
     changed["attributeMappings"] = mappings.into();
     changed["sampleEvent"] = Value::Null;
     let body = json!({ "payload": changed }).to_string();
-    let judged =
-        validate_job::<StreamConfigurator>(&rules(), &StreamConfiguratorOptions {}, body.as_bytes(), None, None);
+    let judged = validate_job::<StreamConfigurator>(&rules(), &(), body.as_bytes(), None, None);
     let found = judged.unwrap_err().violations;
     assert!(found.iter().all(|one| one.pointer.ends_with("/target")), "{found:?}");
     // And one for the length of them all.

@@ -18,7 +18,7 @@ use genfleet_core::{
     supervisor::Supervisor,
 };
 use genfleet_simulator::{FaultRule, Simulator, SimulatorOptions};
-use genfleet_stream_configurator::{EventbridgeConfigurator, EventbridgeOptions, EventbridgeState};
+use genfleet_stream_configurator::{EventbridgeConfigurator, EventbridgeState};
 use serde_json::{Value, json};
 
 #[derive(Debug, Parser)]
@@ -60,7 +60,7 @@ impl Setup {
         let genesys = GenesysClient::with_credentials(&options.genesys, rights, clock.clone(), credentials).unwrap();
         tokio::spawn(genesys.clone().run());
         let services = Services { genesys, supervisor: Supervisor::new().0, clock };
-        let handler = EventbridgeConfigurator::new(EventbridgeOptions {}, &services).unwrap();
+        let handler = EventbridgeConfigurator::new((), &services).unwrap();
         Self { simulator, services, handler }
     }
 
@@ -71,7 +71,7 @@ impl Setup {
     /// One attempt.
     pub(crate) async fn attempt(&self, job: &JobContext, payload: &Value, state: EventbridgeState) -> Ended {
         let payload = serde_json::from_value(payload.clone()).unwrap();
-        assert_eq!(EventbridgeConfigurator::validate(&payload, &EventbridgeOptions {}), []);
+        assert_eq!(EventbridgeConfigurator::validate(&payload, &()), []);
         match self.handler.handle(job, payload, state).await {
             Ok(Progress::Done(report)) => Ended::Done(serde_json::to_value(report).unwrap()),
             Ok(Progress::Begun { state, again_in }) => Ended::Again { state, again_in },

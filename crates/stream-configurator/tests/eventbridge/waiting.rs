@@ -106,7 +106,7 @@ async fn what_was_created_and_cannot_be_seen_yet_is_waited_for() {
 async fn a_job_that_is_asked_to_stop_sends_nothing_more() {
     let setup = Setup::new().await;
     let job = setup.job();
-    job.stop().cancel();
+    job.stop.cancel();
     let ended = setup.attempt(&job, &payload(), EventbridgeState::default()).await;
     let Ended::Failed(error) = ended else { panic!("{ended:?}") };
     assert_eq!((error.class, setup.calls().len()), (ErrorClass::Interrupted, 0));

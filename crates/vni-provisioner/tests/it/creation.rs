@@ -163,7 +163,7 @@ async fn a_job_that_is_stopped_while_it_looks_says_so() {
     let (job, payload) = (rig.job("a"), rig.payload(&json!({})));
     let stopping = async {
         until(|| rig.sent("GET", CONNECTIONS) == 3).await;
-        job.stop().cancel();
+        job.stop.cancel();
     };
     let (ended, ()) = tokio::join!(rig.attempt(&job, &payload, Value::Null), stopping);
     let error = ended.unwrap_err();

@@ -83,7 +83,8 @@ async fn what_another_process_created_before_a_takeover_is_waited_for() {
     rig.set(&json!({"readLagMs": 1200}));
     rig.attempt(&rig.job("a"), &rig.payload(&json!({})), Value::Null).await.unwrap();
     rig.dies();
-    let job = rig.job("b").with_reads_settled_at(Instant::now() + Duration::from_millis(1_500));
+    let mut job = rig.job("b");
+    job.reads_settled_at = Some(Instant::now() + Duration::from_millis(1_500));
     let error = rig.attempt(&job, &rig.payload(&another()), Value::Null).await.unwrap_err();
     assert_eq!((error.code, rig.sent("POST", CONNECTIONS)), ("interface_limit_reached", 1));
 }

@@ -120,7 +120,9 @@ impl Rig {
 
     /// Its last attempt.
     fn last(&self, id: &str) -> JobContext {
-        self.job(id).with_max_attempts(1)
+        let mut job = self.job(id);
+        job.max_attempts = 1;
+        job
     }
 
     /// One hand-over.

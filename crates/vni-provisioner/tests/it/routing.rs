@@ -147,7 +147,7 @@ async fn a_job_that_is_stopped_keeps_its_interface_also_at_its_last_attempt() {
     let state = rig.created(&job, &payload).await;
     let stopping = async {
         until(|| rig.sent("GET", TABLES) == 1).await;
-        job.stop().cancel();
+        job.stop.cancel();
     };
     let (step, ()) = tokio::join!(rig.step(&job, &payload, state.clone()), stopping);
     let Step::Failed(error) = step else { panic!("{step:?}") };

@@ -19,7 +19,7 @@ use crate::webdeployment::{
 impl Steps<'_> {
     /// Waits until the deployment is as requested, and browsers get it.
     pub(super) async fn prove(&mut self, deployment: DeploymentState) -> Result<Step, JobError> {
-        let (settle, activate) = (self.job.settle_timeout(), self.job.activate_timeout());
+        let (settle, activate) = (self.job.settle_timeout, self.job.activate_timeout);
         let id = &deployment.id;
         let read = loop {
             let read = self.api.deployment(id).await?;

@@ -38,7 +38,7 @@ impl Steps<'_> {
                 }
                 _ => {}
             }
-            let settle = self.job.settle_timeout();
+            let settle = self.job.settle_timeout;
             match self.look_again(WaitedFor::Draft, settle).await? {
                 NextCheck::Now => {}
                 NextCheck::Later(wait) => return Ok(Step::Again(wait)),

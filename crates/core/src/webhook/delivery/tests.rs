@@ -49,7 +49,8 @@ fn services() -> Services {
 }
 
 fn job() -> JobContext {
-    JobContext::first(JobId::parse("a-delivery").unwrap(), Kind::WebhookDeliver, &services()).with_max_attempts(7)
+    let first = JobContext::first(JobId::parse("a-delivery").unwrap(), Kind::WebhookDeliver, &services());
+    JobContext { max_attempts: 7, ..first }
 }
 
 fn deliverer(allowed: &[&str]) -> Deliverer {

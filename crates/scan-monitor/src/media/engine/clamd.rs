@@ -22,7 +22,7 @@ const MOST_ANSWER_BYTES: usize = 4096;
 
 /// The address of clamd.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ScannerAddress {
+pub(crate) enum ScannerAddress {
     /// The path of a Unix socket.
     Unix(PathBuf),
     /// Host and port.

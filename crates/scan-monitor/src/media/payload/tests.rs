@@ -8,7 +8,7 @@ use genfleet_core::{
 use serde_json::json;
 
 use super::*;
-use crate::{MediaScan, MediaScanOptions};
+use crate::{MediaScan, media::options::MediaScanOptions};
 
 #[derive(Debug, Parser)]
 struct Settings {

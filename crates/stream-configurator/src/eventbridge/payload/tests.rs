@@ -8,7 +8,7 @@ use genfleet_core::{
 use serde_json::json;
 
 use super::*;
-use crate::{EventbridgeConfigurator, EventbridgeOptions};
+use crate::EventbridgeConfigurator;
 
 fn payload() -> Value {
     json!({
@@ -43,7 +43,7 @@ fn payload() -> Value {
 
 fn pointers(rules: &JobRules, payload: &Value) -> Vec<String> {
     let body = json!({ "payload": payload }).to_string();
-    match validate_job::<EventbridgeConfigurator>(rules, &EventbridgeOptions {}, body.as_bytes(), None, None) {
+    match validate_job::<EventbridgeConfigurator>(rules, &(), body.as_bytes(), None, None) {
         Ok(_) => Vec::new(),
         Err(rejection) => {
             assert_eq!(rejection.code, "invalid_job");
@@ -168,8 +168,7 @@ fn a_transform_names_the_remedy_and_a_time_is_told_to_be_none() {
     let rules = rules();
     let messages = |payload: &Value| {
         let body = json!({ "payload": payload }).to_string();
-        let options = EventbridgeOptions {};
-        let rejection = validate_job::<EventbridgeConfigurator>(&rules, &options, body.as_bytes(), None, None);
+        let rejection = validate_job::<EventbridgeConfigurator>(&rules, &(), body.as_bytes(), None, None);
         rejection.unwrap_err().violations.iter().map(|one| one.message.clone()).collect::<String>()
     };
     let transform = json!({"sourceField": "id", "targetField": "t", "type": "transform", "format": "iso8601"});

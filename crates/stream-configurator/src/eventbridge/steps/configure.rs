@@ -76,7 +76,7 @@ impl Steps<'_> {
             let age = self.state.created_at.map(|at| self.since(at));
             match age {
                 Some(age) if age < READ_LAG && Instant::now() < until => self.pause(BETWEEN_LOOKS).await?,
-                Some(age) if age < self.job.settle_timeout() => return Err(self.later()),
+                Some(age) if age < self.job.settle_timeout => return Err(self.later()),
                 Some(_) | None => return Err(self.gone(id, age).into()),
             }
         }
