@@ -194,6 +194,11 @@ async fn on_the_embedded_queue_the_one_process_is_seen_until_it_is_gone() {
     let now = seen().await;
     assert_eq!(now["processes"][0]["worker"], "genfleet up");
     assert_eq!(output(status(STORE, "any", &["--check"]).directory(up.directory())).await.0, 0, "{now}");
+    let expecting = async || {
+        let asked = status(STORE, "any", &["--expect", "file.scan"]).env("GENFLEET_EXPECT", "vni.provision");
+        output(asked.directory(up.directory())).await
+    };
+    assert_eq!(expecting().await.0, 0, "{now}");
     enqueue().await;
     eventually(seconds(20), "the process counts what it holds", async || {
         up.metrics().await.count("genfleet_jobs_held", &[("kind", "cdn.purge")]) >= 1
@@ -210,6 +215,11 @@ async fn on_the_embedded_queue_the_one_process_is_seen_until_it_is_gone() {
     assert!(code == 0 && shown.contains("no process is alive"), "{shown}");
     let (code, shown, _) = output(status(STORE, "any", &["--check"]).directory(up.directory())).await;
     assert!(code == 1 && shown.contains("no process works cdn.purge"), "{code}: {shown}");
+    let (code, shown, _) = expecting().await;
+    assert!(
+        code == 1 && shown.contains("no process works file.scan, which is expected"),
+        "no job of it waits: {shown}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

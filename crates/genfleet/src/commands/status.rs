@@ -7,6 +7,7 @@ use std::{process::ExitCode, time::Duration};
 
 use genfleet_core::{
     clock::{Clock, SystemClock},
+    job::Kind,
     options::{format_duration, positive_duration},
     worker::{QueueOptions, Signals},
 };
@@ -36,6 +37,10 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "watch")]
     check: bool,
 
+    /// Exit with 1 if no process works one of these kinds, also while none of its jobs waits
+    #[arg(long, env = "GENFLEET_EXPECT", value_name = "KIND,…", value_delimiter = ',')]
+    expect: Vec<Kind>,
+
     /// Time that processes have to answer (RabbitMQ)
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long, default_value = "1500ms", value_name = "DURATION", value_parser = positive_duration)]
@@ -49,6 +54,7 @@ pub(crate) struct Options {
 pub(crate) const EXAMPLES: &str = "Examples:
   genfleet status
   genfleet status --check                    exit 1 while something is wrong
+  genfleet status --expect cdn.purge         exit 1 if no process works this kind
   genfleet status --watch                    every two seconds
   genfleet status --watch 10s --json | jq .  for a program
   genfleet status --json | jq '.kinds[] | select(.dead > 0)'";
@@ -59,29 +65,31 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     options.queue.check()?;
     block_on(async {
         let mut signals = Signals::listen()?;
-        let wrong = tokio::select! {
-            shown = show(options) => shown?,
-            _ = signals.next() => false,
+        let last = tokio::select! {
+            shown = show(options) => Some(shown?),
+            _ = signals.next() => None,
         };
-        Ok(if options.check && wrong { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
+        let is_wrong = |report: Report| options.check && !report.problems().is_empty() || report.lacks_expected();
+        Ok(if last.is_some_and(is_wrong) { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
     })
 }
 
-/// Returns true if the last report had problems.
-async fn show(options: &Options) -> anyhow::Result<bool> {
+/// Returns the last report.
+async fn show(options: &Options) -> anyhow::Result<Report> {
     let mut source = Source::open(&options.queue).await?;
     let Some(interval) = options.watch else {
-        let report = source.report(options.listen).await?;
+        let report = source.report(options.listen).await?.expecting(&options.expect);
         print(&report, options)?;
         source.close().await;
-        return Ok(!report.problems().is_empty());
+        return Ok(report);
     };
     let mut listen = options.listen;
     loop {
         match source.report(listen).await {
             Ok(report) => {
+                let report = report.expecting(&options.expect);
                 if print(&report, options)? == Reader::Gone {
-                    return Ok(!report.problems().is_empty());
+                    return Ok(report);
                 }
             }
             // The watch continues while a broker restarts.

@@ -62,12 +62,25 @@ pub(super) struct Report {
     pub processes: Option<Vec<MemberStatus>>,
     /// The reason why processes could not be asked.
     pub no_answer: String,
+    /// Kinds that have to be worked, also while none of their jobs waits.
+    pub expected: Vec<Kind>,
 }
 
 impl Report {
     /// The live processes; empty if they could not be asked.
     pub(super) fn alive(&self) -> &[MemberStatus] {
         self.processes.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the report of a fleet that has to work the kinds `expected`.
+    pub(super) fn expecting(self, expected: &[Kind]) -> Self {
+        Self { expected: expected.to_vec(), ..self }
+    }
+
+    /// Returns true if no process works one of the expected kinds, or if that is not known.
+    pub(super) fn lacks_expected(&self) -> bool {
+        let is_worked = |kind| self.kinds.get(kind).is_some_and(|of_kind| of_kind.working > 0);
+        !self.expected.is_empty() && (self.processes.is_none() || !self.expected.iter().all(is_worked))
     }
 
     /// Adds what the processes report about their kinds.
@@ -132,10 +145,14 @@ impl Report {
         problems
     }
 
-    /// Describes the kinds whose jobs wait although no live process works them.
+    /// Describes the kinds that no live process works although their jobs wait or they are expected.
     fn unworked(&self) -> impl Iterator<Item = String> {
-        let unworked = self.kinds.iter().filter(|(_, of_kind)| of_kind.working == 0 && of_kind.queued() > 0);
+        let lacks = |kind: &Kind, of_kind: &KindReport| of_kind.queued() > 0 || self.expected.contains(kind);
+        let unworked = self.kinds.iter().filter(move |(kind, of_kind)| of_kind.working == 0 && lacks(kind, of_kind));
         unworked.map(|(kind, of_kind)| {
+            if of_kind.queued() == 0 {
+                return format!("no process works {kind}, which is expected (--expect)");
+            }
             let verb = if of_kind.queued() == 1 { "waits" } else { "wait" };
             format!("no process works {kind}: {} {verb}", terminal::count(of_kind.queued(), "job"))
         })
@@ -291,6 +308,18 @@ mod tests {
         unworked.kinds.insert(Kind::FileScan, scans);
         unworked.kinds.insert(Kind::VniProvision, KindReport { waiting: Some(0), ..KindReport::default() });
         assert_eq!(unworked.problems(), ["no process works file.scan: 3 jobs wait"], "only kinds with jobs");
+
+        let expected = [Kind::CdnPurge, Kind::FileScan, Kind::VniProvision];
+        assert!(!unworked.lacks_expected() && !unworked.clone().expecting(&expected[..1]).lacks_expected());
+        let expecting = unworked.expecting(&expected);
+        assert!(expecting.lacks_expected());
+        let told =
+            ["no process works vni.provision, which is expected (--expect)", "no process works file.scan: 3 jobs wait"];
+        assert!(
+            expecting.problems().len() == 2
+                && told.iter().all(|told| expecting.problems().contains(&(*told).to_owned()))
+        );
+        assert!(Report { processes: None, ..expecting }.lacks_expected(), "it is not known");
 
         let mut standing_by = report(1, 0);
         for process in standing_by.processes.iter_mut().flatten() {
