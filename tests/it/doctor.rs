@@ -93,6 +93,7 @@ async fn a_healthy_broker_is_well_and_a_policy_an_alarm_and_a_wrong_argument_are
         "broker.management",
         "broker.topology",
         "broker.bindings",
+        "broker.replies",
         "broker.message_size",
         "broker.nodes",
         "broker.feature_flags",

@@ -47,6 +47,8 @@ pub(crate) async fn check(options: &DoctorOptions, kinds: &[KindNeeds]) -> Vec<F
                 findings.push(check.failed(error, "run genfleet doctor again"));
             }
         }
+        let wanted = !options.worker.reply_to_allow.is_empty();
+        findings.push(judge_replies(&examiner.test_reply().await, wanted));
         let largest = examiner.test_message(MAX_BODY_BYTES).await;
         findings.push(judge_largest_message(&largest));
         if largest == MessageAcceptance::Yes {
@@ -146,11 +148,33 @@ fn judge_topology(
         })),
         None => {
             let reason = compared.incomparable.as_deref().unwrap_or_default();
-            let found = format!("their arguments could not be compared: {reason}");
+            let whole = if compared.missing.is_empty() { "all there; " } else { "" };
+            let found = format!("{whole}their arguments are not compared, because this user may not declare them ({reason})");
             findings.push(check.skipped(found, "set --management-url, or use a user with the configure permission"));
         }
     }
     findings
+}
+
+/// Judges the right to send replies. They are certainly `wanted` where `--reply-to-allow` names queues for them; any
+/// producer can ask for one.
+fn judge_replies(acceptance: &MessageAcceptance, wanted: bool) -> Finding {
+    const GRANT: &str = "give the user write permission on the default exchange, as deploy/rabbitmq/replies.json does";
+    let check = Check::new("broker.replies", "a message to the default exchange, to which replies go");
+    match acceptance {
+        MessageAcceptance::Yes => check.ok("accepted: workers with this user send replies"),
+        MessageAcceptance::No(reason) if wanted => {
+            check.failed(format!("no reply is sent, although --reply-to-allow is set: {reason}"), GRANT)
+        }
+        MessageAcceptance::No(_) => check.skipped(
+            "workers with this user send no replies, and the settings do not say whether producers want any",
+            format!("nothing if no producer sets reply_to; otherwise {GRANT}"),
+        ),
+        MessageAcceptance::Blocked => {
+            check.skipped("the broker takes no publications (an alarm)", "run genfleet doctor again after the alarm")
+        }
+        MessageAcceptance::Unknown(reason) => check.skipped(reason, "run genfleet doctor again"),
+    }
 }
 
 fn judge_largest_message(acceptance: &MessageAcceptance) -> Finding {
@@ -198,6 +222,15 @@ mod tests {
         assert_eq!(level(MessageAcceptance::Yes), Level::Warning);
         assert_eq!(level(MessageAcceptance::Unknown("no answer".to_owned())), Level::Skipped);
         assert_eq!(judge_largest_message(&MessageAcceptance::Blocked).level, Level::Failed);
+    }
+
+    #[test]
+    fn a_missing_right_to_reply_fails_where_replies_are_wanted() {
+        let level = |acceptance, wanted| judge_replies(&acceptance, wanted).level;
+        let refused = || MessageAcceptance::No("ACCESS_REFUSED".to_owned());
+        assert_eq!((level(refused(), true), level(refused(), false)), (Level::Failed, Level::Skipped));
+        assert_eq!(level(MessageAcceptance::Yes, true), Level::Ok);
+        assert_eq!(level(MessageAcceptance::Blocked, true), Level::Skipped);
     }
 
     fn settings(mode: TopologyMode) -> RabbitSettings {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lapin::{
     BasicProperties,
     options::BasicPublishOptions,
-    protocol::AMQPSoftError::{ACCESSREFUSED, PRECONDITIONFAILED},
+    protocol::AMQPSoftError::{self, ACCESSREFUSED, PRECONDITIONFAILED},
 };
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -101,6 +101,21 @@ impl BrokerExaminer {
                 answer => answer,
             }
         };
+        self.acceptance(trying, &PRECONDITIONFAILED).await
+    }
+
+    /// Publishes an empty message to the default exchange, as replies are, with a key to which no queue is bound. Call
+    /// this late, like [`Self::test_message`].
+    pub async fn test_reply(&self) -> MessageAcceptance {
+        self.acceptance(self.try_message("", 0), &ACCESSREFUSED).await
+    }
+
+    /// Waits for the answer to a message. A refusal with `code` is the broker's No.
+    async fn acceptance(
+        &self,
+        trying: impl Future<Output = lapin::Result<()>>,
+        code: &AMQPSoftError,
+    ) -> MessageAcceptance {
         let blocked = async {
             while !self.open.connection.status().blocked() {
                 sleep(CHECK_EVERY).await;
@@ -112,7 +127,7 @@ impl BrokerExaminer {
         };
         match tried {
             Ok(Ok(())) => MessageAcceptance::Yes,
-            Ok(Err(error)) if is_refusal(&error, &PRECONDITIONFAILED) => MessageAcceptance::No(describe(error)),
+            Ok(Err(error)) if is_refusal(&error, code) => MessageAcceptance::No(describe(error)),
             Ok(Err(error)) => MessageAcceptance::Unknown(describe(error)),
             Err(_) => MessageAcceptance::Unknown(format!("no answer within {MESSAGE:?}")),
         }

@@ -7,7 +7,7 @@ use lapin::{
 
 use super::{
     super::{BrokerExaminer, MessageAcceptance, TopologyComparison},
-    censor::{broker_under, declares_nothing},
+    censor::{broker_under, declares_nothing, sends_no_replies},
     *,
 };
 
@@ -76,6 +76,12 @@ async fn a_user_who_may_declare_nothing_sees_what_is_missing_and_not_what_differ
         let found = examiner.compare().await.unwrap();
         assert!(found.missing.is_empty() && found.different.is_empty());
         assert!(found.incomparable.unwrap().contains("ACCESS_REFUSED"));
+        assert_eq!(examiner.test_reply().await, MessageAcceptance::Yes);
+        examiner.close().await;
+        let examiner = self::examiner(&rig, &broker_under(sends_no_replies, &rig).await).await;
+        let refused = examiner.test_reply().await;
+        assert!(matches!(&refused, MessageAcceptance::No(reason) if reason.contains("amq.default")), "{refused:?}");
+        assert_eq!(examiner.test_message(1).await, MessageAcceptance::Yes, "to the exchange of broadcasts");
         examiner.close().await;
     })
     .await;
