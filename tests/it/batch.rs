@@ -102,6 +102,9 @@ async fn the_mistakes_of_the_other_example_are_each_reported_and_what_is_right_s
     for (job, code) in [
         ("scan-failed", "scan_failed"),
         ("invalid-wildcard", "invalid_job"),
+        ("deployment-mistakes", "invalid_job"),
+        ("eventbridge-mistakes", "invalid_job"),
+        ("media-mistakes", "invalid_job"),
         ("vni-gateway-refused", "gateway_refused"),
         ("expired", "deadline_passed"),
         ("invalid-json", "undecodable"),

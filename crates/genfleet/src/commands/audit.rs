@@ -2,6 +2,8 @@
 
 use genfleet_core::tell;
 use std::{
+    env,
+    ffi::OsStr,
     fs::{self, File},
     io::{self, BufReader},
     path::{Path, PathBuf},
@@ -156,7 +158,10 @@ fn show(job: &str, files: &[PathBuf], as_json: bool) -> anyhow::Result<ExitCode>
     }
     let files = if files.is_empty() { files_here()? } else { chained(files)? };
     if files.is_empty() {
-        return Err(ConfigError::new("there is no genfleet-audit-*.jsonl here: name the files").into());
+        return Err(ConfigError::new(
+            "there is no genfleet-audit-*.jsonl here, and no file of GENFLEET_AUDIT_LOG: name the files",
+        )
+        .into());
     }
     let facts = facts(job, &files)?;
     if facts.is_empty() {
@@ -169,9 +174,26 @@ fn show(job: &str, files: &[PathBuf], as_json: bool) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the audit files that workers have created in this folder.
+/// Returns the audit files that workers have created in this folder, and those that `GENFLEET_AUDIT_LOG` names here.
 pub(super) fn files_here() -> anyhow::Result<Vec<PathBuf>> {
-    jsonl_files(Path::new("."), |name| name.starts_with("genfleet-audit-"))
+    let mut files = jsonl_files(Path::new("."), |name| name.starts_with("genfleet-audit-"))?;
+    let known: Vec<_> = files.iter().map(fs::canonicalize).filter_map(Result::ok).collect();
+    let named = files_of(&env::var("GENFLEET_AUDIT_LOG").unwrap_or_default())?;
+    files.extend(named.into_iter().filter(|file| fs::canonicalize(file).is_ok_and(|file| !known.contains(&file))));
+    Ok(files)
+}
+
+/// Returns the files of all processes with the setting `audit_log`, and the files that they were rotated to.
+fn files_of(audit_log: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let path = Path::new(audit_log);
+    let folder = path.parent().map(|folder| if folder == "" { Path::new(".") } else { folder });
+    let Some((folder, name)) =
+        folder.zip(path.file_stem().and_then(OsStr::to_str)).filter(|(folder, _)| folder.is_dir())
+    else {
+        return Ok(Vec::new());
+    };
+    let beginning = name.split("{process}").next().unwrap_or_default();
+    jsonl_files(folder, |name| name.starts_with(beginning))
 }
 
 /// Reads the facts of a job, sorted by time, and by file if the time is the same.
@@ -216,5 +238,26 @@ impl AuditFact {
             place.file.display(),
             place.line
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_of_all_processes_with_a_setting_are_found() {
+        let folder = env::temp_dir().join(format!("genfleet-audit-files-{}", uuid::Uuid::new_v4()));
+        fs::create_dir(&folder).unwrap();
+        for name in ["audit-a.jsonl", "audit-b.jsonl", "audit-b.jsonl.lock", "events.jsonl"] {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        let found = files_of(folder.join("audit-{process}.jsonl").to_str().unwrap()).unwrap();
+        assert_eq!(found, ["audit-a.jsonl", "audit-b.jsonl"].map(|name| folder.join(name)));
+        assert_eq!(files_of(folder.join("audit-b.jsonl").to_str().unwrap()).unwrap(), found[1..]);
+        for none in ["", "-", "off", "/no/such/folder/audit-{process}.jsonl"] {
+            assert!(files_of(none).unwrap().is_empty(), "{none}");
+        }
+        fs::remove_dir_all(folder).unwrap();
     }
 }

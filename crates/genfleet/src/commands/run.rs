@@ -134,8 +134,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     if tally.undelivered > 0 {
         tell!(
-            "{} webhooks are still to be delivered. Start it again with the same files and settings to continue; they are kept in {}",
-            tally.undelivered,
+            "{} still to be delivered. Start it again with the same files and settings to continue; the batch is kept in {}",
+            if tally.undelivered == 1 {
+                "1 webhook is".to_owned()
+            } else {
+                format!("{} webhooks are", tally.undelivered)
+            },
             store.display()
         );
         return Ok(ExitCode::from(EXIT_FAILED));

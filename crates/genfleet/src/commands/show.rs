@@ -39,7 +39,9 @@ pub(crate) struct Options {
     #[arg(value_name = "JOBID")]
     id: String,
 
-    /// Audit files to search; of a folder, its *.jsonl files [default: the files genfleet-audit-*.jsonl here]
+    /// Audit files to search; of a folder, its *.jsonl files [default: the files genfleet-audit-*.jsonl here, and those
+    /// of GENFLEET_AUDIT_LOG]
+    #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long, value_delimiter = ',', value_name = "FILE")]
     audit: Vec<PathBuf>,
 

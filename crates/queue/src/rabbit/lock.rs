@@ -149,7 +149,10 @@ impl<'a> Standby<'a> {
             consumers += state.consumer_count();
         }
         if waiting > 0 && consumers == 0 {
-            self.record(format!("{waiting} jobs wait and nobody consumes them"));
+            self.record(match waiting {
+                1 => "1 job waits and nobody consumes it".to_owned(),
+                _ => format!("{waiting} jobs wait and nobody consumes them"),
+            });
         } else {
             self.unworked = None;
             self.shared.health.set_standing_by(self.kind, None);

@@ -16,6 +16,10 @@ use crate::registry::contracts;
 
 /// The smallest number of digits with which a fingerprint can be given.
 const SHORTEST_PRINT: usize = 4;
+/// The most reasons that are suggested for another word.
+const MOST_NEAR: usize = 5;
+/// Number of reasons in a line of their list.
+const REASONS_A_LINE: usize = 4;
 /// Reasons for which the broker itself dead-letters a message.
 const BROKER: [&str; 4] = ["broker:delivery_limit", "broker:expired", "broker:maxlen", "broker:rejected"];
 
@@ -143,7 +147,11 @@ fn known_reason(given: &str) -> Result<String, String> {
     if known.contains(&given) {
         return Ok(given.to_owned());
     }
-    Err(format!("no dead letter has this reason; the reasons are {}", known.join(", ")))
+    let is_near = |reason: &&str| strsim::osa_distance(given, reason) <= 2 || given.len() > 3 && reason.contains(given);
+    let near: Vec<&str> = known.iter().copied().filter(is_near).take(MOST_NEAR).collect();
+    let meant = if near.is_empty() { String::new() } else { format!(" (did you mean {}?)", near.join(" or ")) };
+    let lines: Vec<String> = known.chunks(REASONS_A_LINE).map(|some| some.join(", ")).collect();
+    Err(format!("no dead letter has this reason{meant}; the reasons are\n  {}", lines.join(",\n  ")))
 }
 
 fn of_reason(wanted: &str, reason: &str) -> bool {
@@ -256,6 +264,16 @@ mod tests {
     fn all_reasons_of_the_broker_match_one_name() {
         assert!(of_reason("broker", "broker:expired") && of_reason("broker:expired", "broker:expired"));
         assert!(!of_reason("broker", "rejected") && !of_reason("rej", "rejected"));
+    }
+
+    #[test]
+    fn a_word_that_is_no_reason_is_answered_with_near_ones_and_with_all() {
+        let told = |word| known_reason(word).unwrap_err();
+        assert!(told("crash_lop").contains("did you mean crash_loop?"));
+        assert!(told("attempts").contains("did you mean attempts_exhausted?"));
+        let all = told("nonsense");
+        assert!(all.contains("the reasons are") && all.contains("attempts_exhausted"), "{all}");
+        assert!(all.lines().all(|line| line.len() <= 120), "{all}");
     }
 
     #[test]

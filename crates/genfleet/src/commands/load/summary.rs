@@ -110,7 +110,13 @@ impl Summary {
             );
         }
         if duplicates + contradictions > 0 {
-            line("repeats", format!("{duplicates} events arrived again, {contradictions} contradict an earlier one"));
+            line(
+                "repeats",
+                format!(
+                    "{} arrived again, {contradictions} contradict an earlier one",
+                    terminal::count(duplicates, "event")
+                ),
+            );
         }
         let queued = if *is_rough {
             "from publication to first start, up to a second less, because the workers know whole seconds only"

@@ -21,6 +21,7 @@ use genfleet_core::{
 use jiff::Timestamp;
 
 use super::lines::{self, Line};
+use crate::terminal;
 
 /// The lines of the files, and the batch that they make.
 #[derive(Debug)]
@@ -106,8 +107,9 @@ fn accepted(outcome: LoadOutcome, path: &Path) -> Result<BatchState, ConfigError
         LoadOutcome::Loaded => return Ok(BatchState::New),
         LoadOutcome::Already { .. } => return Ok(BatchState::Loaded),
         LoadOutcome::Refused { recorded } => format!(
-            "the store {path} holds another batch: {} with {} jobs. Finish it with the files that it was started with, or remove the store, or name another one with --store",
-            recorded.source, recorded.total
+            "the store {path} holds another batch: {} with {}. Finish it with the files that it was started with, or remove the store, or name another one with --store",
+            recorded.source,
+            terminal::count(recorded.total, "job")
         ),
         LoadOutcome::Foreign => format!(
             "the store {path} is a queue with jobs, dead letters or events that belong to no batch, and the store of a batch is removed at its end: name another one with --store, or put the jobs on this queue with genfleet enqueue"

@@ -44,7 +44,7 @@ impl Progress {
 
     /// Shows that all jobs have ended and `left` webhooks are still to be delivered.
     pub(super) fn wait_for_webhooks(&self, left: u64) {
-        self.bar.set_message(format!("waiting for {left} webhooks"));
+        self.bar.set_message(format!("waiting for {}", terminal::count(left, "webhook")));
     }
 
     /// Removes the bar.

@@ -82,7 +82,7 @@ async fn a_lock_that_nobody_who_consumes_holds_is_told_once_jobs_wait() {
         let to = Destination::Lane { kind: Kind::VniProvision, lane: Lane::Jobs, after: Duration::ZERO };
         queue.publish(vec![Publication { to, message: job("a") }]).await.unwrap();
         let why = told(Duration::from_secs(30)).await.expect("within 30 s");
-        assert!(why.starts_with("1 jobs wait and nobody consumes them"), "{why}");
+        assert!(why.starts_with("1 job waits and nobody consumes it"), "{why}");
         connection.close(200, "".into()).await.unwrap();
         soon(stands_by.next()).await.settler.settle(Vec::new()).await.unwrap();
         assert_eq!(queue.health(), Health::default());
