@@ -1,5 +1,8 @@
 //! A redrive that is killed, runs twice, or loses its connection to the broker.
 
+use lapin::{Confirmation, options::BasicPublishOptions};
+use tokio::time::sleep;
+
 use super::*;
 
 async fn redriven_with_kills(letters: usize, kills: usize, window: usize) {
@@ -160,4 +163,45 @@ async fn a_redrive_slower_than_the_broker_lets_letters_be_held_goes_on() {
     let left = amqp.get_all(&format!("{prefix}.dead.cdn.purge")).await;
     let ids: Vec<_> = left.iter().map(|letter| letter.properties.message_id().as_ref().unwrap().to_string()).collect();
     assert_eq!(ids, (0..20).map(|n| format!("held-{n}")).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn right_after_a_killed_broker_has_started_every_confirmed_letter_is_listed() {
+    let Some(mut broker) = Broker::private().await else { return };
+    let prefix = Prefix::on(&broker);
+    declare(&broker, &prefix).await;
+    let mut confirmed = 0;
+    for _ in 0..2 {
+        let amqp = Amqp::connect(broker.url()).await;
+        let publishing = tokio::spawn(publish_until_the_broker_dies(amqp, format!("{prefix}.dead")));
+        sleep(seconds(1)).await;
+        broker.kill().await;
+        confirmed += publishing.await.unwrap();
+        broker.start().await;
+        let process = tool(broker.url(), &prefix, &["dead", "list", "--json"]);
+        assert_eq!(process.wait(seconds(60)).await, 0, "{}", process.stderr());
+        let output: Value = serde_json::from_str(&process.stdout_lines()[0]).unwrap();
+        let listed = output["total"].as_u64().unwrap();
+        println!("{listed} listed, {confirmed} confirmed");
+        assert!(confirmed > 100 && listed >= confirmed, "{listed} listed, {confirmed} confirmed");
+    }
+}
+
+/// Returns the number of dead letters that the broker confirmed.
+async fn publish_until_the_broker_dies(amqp: Amqp, exchange: String) -> u64 {
+    let mut confirmed = 0;
+    loop {
+        let mut burst = Vec::new();
+        for _ in 0..20 {
+            let (exchange, options) = (exchange.as_str().into(), BasicPublishOptions::default());
+            let body = br#"{"id":"many","payload":{"paths":["/a"]}}"#;
+            let sent = amqp.channel().basic_publish(exchange, "cdn.purge".into(), options, body, json_properties());
+            let Ok(confirm) = sent.await else { return confirmed };
+            burst.push(confirm);
+        }
+        for confirm in burst {
+            let Ok(Confirmation::Ack(_)) = confirm.await else { return confirmed };
+            confirmed += 1;
+        }
+    }
 }

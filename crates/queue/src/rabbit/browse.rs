@@ -2,14 +2,18 @@
 //!
 //! A quorum queue returns the messages of a consumer in order when the consumer's channel closes. Messages that are
 //! returned one by one (`basic.nack`), or by several consumers of a channel, are returned in any order
-//! (`rabbit_fifo.erl`
-//! 3.10.8, `return` and `handle_down`: folds over maps). Therefore each channel has one consumer, and channels are read
-//! and closed one after the other.
+//! (`rabbit_fifo.erl` 3.10.8, `return` and `handle_down`: folds over maps). Therefore each channel has one consumer,
+//! and channels are read and closed one after the other.
 //!
-//! lapin buffers deliveries in memory without a limit, except the channel's prefetch. The prefetch
-//! cannot be raised for held messages, so a consumer that holds many is ended, and the next channel continues.
+//! lapin buffers deliveries in memory without a limit, except the channel's prefetch. The prefetch cannot be raised for
+//! held messages, so a consumer that holds many is ended, and the next channel continues.
+//!
+//! A broker that has just started after a crash counts fewer messages than a quorum queue holds, until the queue has
+//! applied its log (3.10.8, for up to half a second). A queue applies its log before it accepts a consumer. Therefore
+//! the messages are counted once the first consumer has its share of them.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use lapin::{
     Channel, Consumer,
     message::Delivery,
@@ -79,6 +83,8 @@ pub(super) struct QueueReader {
     total: u32,
     to_come: u32,
     channels: Vec<ReaderChannel>,
+    /// Deliveries of the first channel that were counted and are not yet read.
+    received: VecDeque<Delivery>,
 }
 
 /// A held message. It stays in its place in the queue unless it is removed.
@@ -105,9 +111,32 @@ impl QueueReader {
         queue: &str,
         portion: u16,
     ) -> Result<Self, QueueError> {
-        let total = total(connection, queue).await?;
+        let ready = ready(connection, queue).await?;
         let (connection, queue) = (connection.clone(), convert::short(queue)?);
-        Ok(Self { connection, queue, portion, total, to_come: total, channels: Vec::new() })
+        let (channels, received) = (Vec::new(), VecDeque::new());
+        let mut reader = Self { connection, queue, portion, total: 0, to_come: 0, channels, received };
+        if ready > 0 {
+            let counted = reader.open_and_count().await.inspect_err(|_| reader.connection.abandon())?;
+            reader.total = ready.max(counted);
+            reader.to_come = reader.total;
+        }
+        Ok(reader)
+    }
+
+    /// Opens the first channel, and returns the number of messages that its consumer received or left in the queue.
+    async fn open_and_count(&mut self) -> Result<u32, QueueError> {
+        self.open().await?;
+        let Some(first) = self.channels.last_mut() else { return Ok(0) };
+        let left = depth::ready(&first.channel, self.queue.as_str()).await.map_err(queue_error)?;
+        if left > 0 {
+            return Ok(u32::from(self.portion).saturating_add(left));
+        }
+        // The broker has all deliveries at hand when it answers the first count, and sends them before the second.
+        depth::ready(&first.channel, self.queue.as_str()).await.map_err(queue_error)?;
+        while let Some(Some(delivery)) = first.consumer.next().now_or_never() {
+            self.received.push_back(delivery.map_err(queue_error)?);
+        }
+        Ok(u32::try_from(self.received.len()).unwrap_or(u32::MAX))
     }
 
     /// Number of messages when reading began.
@@ -127,7 +156,11 @@ impl QueueReader {
             self.turn_channel().await?;
             let index = self.channels.len() - 1;
             let Some(last) = self.channels.last_mut() else { break };
-            match timeout(MOMENT, last.consumer.next()).await {
+            let next = match self.received.pop_front() {
+                Some(delivery) => Ok(Some(Ok(delivery))),
+                None => timeout(MOMENT, last.consumer.next()).await,
+            };
+            match next {
                 Ok(Some(Ok(delivery))) => {
                     last.held += 1;
                     self.to_come -= 1;
@@ -184,6 +217,7 @@ impl QueueReader {
     async fn give_back(&mut self) -> Result<(), QueueError> {
         let Some(last) = self.channels.last_mut() else { return Ok(()) };
         last.end().await?;
+        last.held += u32::try_from(self.received.len()).unwrap_or(u32::MAX);
         while let Some(delivery) = last.consumer.next().await {
             delivery.map_err(queue_error)?;
             last.held += 1;
@@ -209,12 +243,11 @@ impl QueueReader {
         counting.close(200, "done".into()).await.map_err(queue_error)
     }
 
-    /// Ends a consumer that holds many messages; also opens the first one.
+    /// Ends a consumer that holds many messages.
     async fn turn_channel(&mut self) -> Result<(), QueueError> {
         match self.channels.last_mut() {
-            None => self.open().await,
             Some(last) if last.kept >= u32::from(self.portion / 2) => last.end().await,
-            Some(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -240,22 +273,22 @@ impl ReaderChannel {
     }
 }
 
-/// Number of waiting messages in `queue`. The broker also answers 0 if it could not ask the queue in time.
-async fn total(connection: &BrowseConnection, queue: &str) -> Result<u32, QueueError> {
+/// Number of waiting messages in `queue`, 0 only if there is none; may be too low after a crash of the broker.
+async fn ready(connection: &BrowseConnection, queue: &str) -> Result<u32, QueueError> {
     let channel = connection.channel().await?;
-    let mut total = depth::ready(&channel, queue).await.map_err(queue_error)?;
+    let mut ready = depth::ready(&channel, queue).await.map_err(queue_error)?;
     let name = convert::short(queue)?;
     for _ in 0..CHECKS {
-        if total > 0 {
+        if ready > 0 {
             break;
         }
-        // The queue itself answers this request, or nothing does.
+        // The broker also counts 0 if it could not ask the queue in time. The queue itself answers this request.
         let got = channel.basic_get(name.clone(), BasicGetOptions::default()).await;
         let Some(got) = got.map_err(queue_error)? else { break };
         let back = BasicNackOptions { requeue: true, multiple: false };
         channel.basic_nack(got.delivery.delivery_tag, back).await.map_err(queue_error)?;
-        total = depth::ready(&channel, queue).await.map_err(queue_error)?;
+        ready = depth::ready(&channel, queue).await.map_err(queue_error)?;
     }
     channel.close(200, "counted".into()).await.map_err(queue_error)?;
-    Ok(total)
+    Ok(ready)
 }
