@@ -28,7 +28,10 @@ use genfleet_core::{
     webhook::{WebhookOptions, Webhooks},
     worker::{ChosenKinds, ProcessEnd, Runtime, Signals, WorkerOptions, warnings_of_kinds},
 };
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 use tracing::info;
 
 use self::{load::Input, progress::Progress, sink::Sink, tally::Tally};
@@ -37,6 +40,11 @@ use crate::{
     registry::{self, HandlerOptions},
     simulated::{self, SimulateOptions},
 };
+
+/// Maximum number of events that are read at once.
+const READ_TOGETHER: usize = 1000;
+/// Pause after events were read, so that the next ones are read together.
+const LINGER: Duration = Duration::from_millis(20);
 
 mod held;
 pub(crate) mod lines;
@@ -246,11 +254,13 @@ async fn follow(
 ) -> anyhow::Result<Tally> {
     let mut tally = Tally::new(progress.total);
     let printed = store.batch_cursor().await?;
-    let (mut sequence, mut complete_since) = (0, None);
+    let (mut sequence, mut complete_since, mut quiet) = (0, None, false);
     loop {
-        let unfinished = store.unfinished().await;
+        // Counted before the events are read, so that none can follow. Not while events come one after another, because
+        // it reads a whole index.
+        let unfinished = if quiet || tally.complete() { store.unfinished().await.ok() } else { None };
         // The store is closed when the process stops.
-        let Ok(events) = store.events_after(sequence, 1000).await else { return Ok(tally) };
+        let Ok(events) = store.events_after(sequence, READ_TOGETHER).await else { return Ok(tally) };
         for event in &events {
             tally.count(&event.body);
             sequence = event.sequence;
@@ -261,18 +271,21 @@ async fn follow(
         if sequence > printed && !events.is_empty() && store.set_batch_cursor(sequence).await.is_err() {
             return Ok(tally);
         }
-        if events.is_empty() {
+        quiet = events.is_empty();
+        if quiet {
             let waited = tally.complete().then(|| complete_since.get_or_insert_with(Instant::now).elapsed());
-            if let (Some(_), Ok(left)) = (waited, &unfinished) {
-                progress.wait_for_webhooks(*left);
+            if let (Some(_), Some(left)) = (waited, unfinished) {
+                progress.wait_for_webhooks(left);
             }
-            if matches!(unfinished, Ok(0)) || waited.is_some_and(|waited| waited >= webhook_wait) {
+            if unfinished == Some(0) || waited.is_some_and(|waited| waited >= webhook_wait) {
                 progress.done();
                 // It fails if the process is already stopping.
                 let _ = finished.send(());
                 return Ok(tally);
             }
             store.event_published().await;
+        } else if events.len() < READ_TOGETHER && !tally.complete() {
+            sleep(LINGER).await;
         }
     }
 }

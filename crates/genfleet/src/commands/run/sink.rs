@@ -62,9 +62,8 @@ impl Sink {
                         path.display()
                     )
                 };
-                for event in events {
-                    out.write_all(&[event, b"\n"].concat()).map_err(failed)?;
-                }
+                let lines = events.flat_map(|event| [event, b"\n"]).collect::<Vec<_>>().concat();
+                out.write_all(&lines).map_err(failed)?;
             }
             Self::Person(paint) => {
                 for event in events {

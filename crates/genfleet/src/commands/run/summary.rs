@@ -7,6 +7,7 @@ use std::{
 };
 
 use genfleet_core::job::Kind;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::terminal::{Paint, count, cut, line};
@@ -39,6 +40,31 @@ fn text(value: &Value) -> String {
     line(value.as_str().unwrap_or_default())
 }
 
+/// The data of an event that are counted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct EndedJob {
+    pub(super) kind: String,
+    job_id: String,
+    pub(super) outcome: String,
+    requests: u64,
+    report: Option<EndedReport>,
+    pub(super) error: Option<EndedError>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct EndedReport {
+    request_ids: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct EndedError {
+    pub(super) code: String,
+    message: String,
+}
+
 /// The results of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Account {
@@ -67,35 +93,32 @@ struct Failure {
 
 impl Account {
     /// Adds a job that has ended.
-    pub(super) fn count(&mut self, data: &Value) {
-        let of_kind = self.kinds.entry(text(&data["kind"])).or_default();
-        let ended = match data["outcome"].as_str() {
-            Some("succeeded") => &mut of_kind.succeeded,
-            Some("expired") => &mut of_kind.expired,
+    pub(super) fn count(&mut self, job: EndedJob) {
+        let of_kind = self.kinds.entry(line(&job.kind)).or_default();
+        let ended = match job.outcome.as_str() {
+            "succeeded" => &mut of_kind.succeeded,
+            "expired" => &mut of_kind.expired,
             _ => &mut of_kind.failed,
         };
         *ended += 1;
-        of_kind.requests += data["requests"].as_u64().unwrap_or(0);
-        if data["kind"] == Kind::CdnPurge.as_str() {
-            let ids = data["report"]["requestIds"].as_array().into_iter().flatten().filter_map(Value::as_str);
-            for id in ids {
-                self.shared_counted += 1;
-                self.shared.insert(id.to_owned());
-            }
+        of_kind.requests += job.requests;
+        if job.kind == Kind::CdnPurge.as_str() {
+            let ids = job.report.unwrap_or_default().request_ids;
+            self.shared_counted += ids.len() as u64;
+            self.shared.extend(ids);
         }
-        if data["outcome"] != "succeeded" {
-            self.name(data);
+        if job.outcome != "succeeded" {
+            self.name(&job.job_id, &job.error.unwrap_or_default());
         }
     }
 
-    fn name(&mut self, data: &Value) {
+    fn name(&mut self, job: &str, error: &EndedError) {
         if self.failures.len() == NAMED {
             self.not_named += 1;
             return;
         }
-        let error = &data["error"];
-        let message = cut(error["message"].as_str().unwrap_or_default(), MESSAGE);
-        self.failures.push(Failure { job: text(&data["jobId"]), code: text(&error["code"]), message });
+        let message = cut(&error.message, MESSAGE);
+        self.failures.push(Failure { job: line(job), code: line(&error.code), message });
     }
 
     /// Returns true if the public API of Genesys Cloud has the operations of all kinds of the batch.
@@ -185,7 +208,7 @@ mod tests {
     fn shared_requests_are_counted_once_and_failures_have_reasons() {
         let mut account = Account::default();
         for data in [purge("a", &["1", "2"]), purge("b", &["1"]), failed("c")] {
-            account.count(&data);
+            account.count(serde_json::from_value(data).unwrap());
         }
         let details = account.tables(Paint::none());
         assert!(details.contains("cdn.purge                        2       1        0         3\n"), "{details}");
@@ -196,7 +219,9 @@ mod tests {
     #[test]
     fn twenty_failures_are_named_and_the_others_counted() {
         let mut account = Account::default();
-        (0..50).for_each(|number| account.count(&failed(&number.to_string())));
+        for number in 0..50 {
+            account.count(serde_json::from_value(failed(&number.to_string())).unwrap());
+        }
         let details = account.tables(Paint::none());
         assert_eq!(details.matches("invalid_job").count(), 20);
         assert!(details.contains("and 30 more"), "{details}");
