@@ -23,7 +23,7 @@ use genfleet_job::{Kind, clock::SharedClock, message::Lane};
 use genfleet_telemetry::trace::Span;
 
 /// Maximum number of rows that are claimed at once.
-const BATCH: usize = 64;
+const BATCH: usize = 512;
 /// Maximum sleep, because the wall clock may be set during it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 

@@ -67,7 +67,8 @@ impl SqliteQueue {
         let state = Arc::new(StoreState::new(name.clone(), before));
         let (handle, commands) = WriterHandle::new(Arc::clone(&state));
         let steps = ClockSteps::new(&connection, role, Arc::clone(&clock)).map_err(store)?;
-        let writer = Writer { connection, role, steps, clock: Arc::clone(&clock), state, files, lock };
+        let runtime = Handle::try_current().ok();
+        let writer = Writer { connection, role, steps, clock: Arc::clone(&clock), state, runtime, files, lock };
         writer.start(commands).map_err(|error| {
             QueueError::Configuration(format!("no thread can be started for the store {name}: {error}"))
         })?;

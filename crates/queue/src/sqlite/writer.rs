@@ -15,7 +15,7 @@ use std::{
 };
 
 use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::oneshot;
+use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{
     changes::Changes,
@@ -42,6 +42,8 @@ pub(super) struct Writer {
     pub(super) steps: ClockSteps,
     pub(super) clock: SharedClock,
     pub(super) state: Arc<StoreState>,
+    /// The runtime of the callers, if there is one.
+    pub(super) runtime: Option<Handle>,
     /// The store and its write-ahead log, each with the device and inode number of the open file.
     pub(super) files: Vec<(PathBuf, (u64, u64))>,
     /// The lock, which is held until the thread ends.
@@ -138,12 +140,24 @@ impl Writer {
                     self.state.set_condition(StoreCondition::Usable);
                 }
                 self.state.wake(&changes);
-                for request in group.drain(..) {
-                    request.send_output();
-                }
+                self.send_outputs(mem::take(group));
                 GroupOutcome::Committed
             }
             Err(error) => self.fail(&error, group),
+        }
+    }
+
+    /// Sends the results of a committed group. On the callers' runtime this wakes a thread once for the whole group,
+    /// and from here it may do so for each result.
+    fn send_outputs(&self, group: Vec<Box<dyn OperationRequest>>) {
+        let send = move || {
+            for request in group {
+                request.send_output();
+            }
+        };
+        match &self.runtime {
+            Some(runtime) => drop(runtime.spawn(async move { send() })),
+            None => send(),
         }
     }
 
