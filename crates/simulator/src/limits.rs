@@ -30,7 +30,7 @@ impl RateLimitStatus {
 
     /// Whole seconds after which a request is accepted.
     pub(crate) fn seconds_to_wait(&self, now: Instant) -> u64 {
-        rounded_up(self.ends.saturating_duration_since(now))
+        round_up(self.ends.saturating_duration_since(now))
     }
 }
 
@@ -86,7 +86,7 @@ impl Limits {
     }
 
     /// Returns the limit that an injected 429 names.
-    pub(crate) fn named(limit: Option<LimitOf>, options: &SimulatorOptions) -> LimitHit {
+    pub(crate) fn limit_hit(limit: Option<LimitOf>, options: &SimulatorOptions) -> LimitHit {
         match limit.unwrap_or(LimitOf::Token) {
             LimitOf::Token => LimitHit { key: TOKEN_KEY, value: options.requests_per_minute },
             LimitOf::Client => LimitHit { key: CLIENT_KEY, value: options.client_requests_per_minute },
@@ -121,7 +121,7 @@ fn count(
     RateLimitStatus { allowed, count: window.count, ends: window.ends }
 }
 
-fn rounded_up(duration: Duration) -> u64 {
+fn round_up(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 

@@ -93,7 +93,7 @@ impl Visit {
     async fn ask_route(&self, request: Request, next: Next) -> Response {
         let response = render(next.run(request).await, &self.correlation_id);
         if response.status().is_success() {
-            self.shared.lock().record.had_effect(self.number);
+            self.shared.lock().record.record_effect(self.number);
         }
         response
     }
@@ -103,7 +103,7 @@ impl Visit {
         let status = rule.status.and_then(|status| StatusCode::from_u16(status).ok());
         let mut response = match (status, routed) {
             (None, Some(routed)) => routed,
-            (status, _) => self.made_up(status.unwrap_or_default(), rule),
+            (status, _) => self.error_response(status.unwrap_or_default(), rule),
         };
         if let Some(body) = &rule.body {
             let content_type = rule.content_type.as_deref().unwrap_or("application/json");
@@ -116,7 +116,7 @@ impl Visit {
     }
 
     /// Returns the platform's answer with this status.
-    fn made_up(&self, status: StatusCode, rule: &FaultRule) -> Response {
+    fn error_response(&self, status: StatusCode, rule: &FaultRule) -> Response {
         let is_error = status.is_client_error() || status.is_server_error();
         if !is_error {
             return status.into_response();
@@ -125,15 +125,15 @@ impl Visit {
             return OAuthError::of_status(status).into_response();
         }
         let error = if status == StatusCode::TOO_MANY_REQUESTS {
-            let limit = Limits::named(rule.limit, &self.shared.lock().options);
-            ApiError::too_many_requests(self.seconds_told(rule), limit)
+            let limit = Limits::limit_hit(rule.limit, &self.shared.lock().options);
+            ApiError::too_many_requests(self.retry_after_seconds(rule), limit)
         } else {
             ApiError::of_status(status)
         };
         render(error.into_response(), &self.correlation_id)
     }
 
-    fn seconds_told(&self, rule: &FaultRule) -> u64 {
+    fn retry_after_seconds(&self, rule: &FaultRule) -> u64 {
         match rule.retry_after {
             Some(RetryAfter::Seconds(seconds)) => seconds,
             _ => self.rate_limit.seconds_to_wait(Instant::now()),
@@ -155,7 +155,7 @@ impl Visit {
             return StatusCode::NO_CONTENT.into_response();
         };
         self.add_headers(response.headers_mut());
-        self.shared.lock().record.answered(self.number, response.status().as_u16());
+        self.shared.lock().record.record_answer(self.number, response.status().as_u16());
         response
     }
 

@@ -74,7 +74,7 @@ pub(crate) struct Record {
 
 impl Record {
     /// Records a request and returns its number.
-    pub(crate) fn arrived(&mut self, mut request: RecordedRequest, body: &[u8]) -> u64 {
+    pub(crate) fn record_request(&mut self, mut request: RecordedRequest, body: &[u8]) -> u64 {
         self.last_number += 1;
         request.number = self.last_number;
         self.tallies.entry((request.method.clone(), request.path.clone())).or_default().received += 1;
@@ -95,21 +95,21 @@ impl Record {
     }
 
     /// Records the fault of a request.
-    pub(crate) fn met_fault(&mut self, number: u64, fault: String) {
+    pub(crate) fn record_fault(&mut self, number: u64, fault: String) {
         if let Some(request) = self.find(number) {
             request.fault = Some(fault);
         }
     }
 
     /// Records that a request had its effect.
-    pub(crate) fn had_effect(&mut self, number: u64) {
+    pub(crate) fn record_effect(&mut self, number: u64) {
         if let Some(request) = self.find(number) {
             request.effect = true;
         }
     }
 
     /// Records the answer to a request.
-    pub(crate) fn answered(&mut self, number: u64, status: u16) {
+    pub(crate) fn record_answer(&mut self, number: u64, status: u16) {
         let Some(request) = self.find(number) else {
             return;
         };

@@ -63,7 +63,7 @@ impl Simulator {
 
     /// All data of the organisation, as `/_sim/state` shows it.
     pub fn state(&self) -> Value {
-        self.shared.lock().organisation.shown()
+        self.shared.lock().organisation.to_json()
     }
 
     /// Changes one part of the organisation (`eventStreams`, `webMessaging`, `webDeployments`, `network`, `files`,

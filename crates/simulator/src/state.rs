@@ -36,17 +36,17 @@ pub(crate) struct Organisation {
 
 impl Organisation {
     /// Returns the state for `/_sim/state` and `Simulator::state`.
-    pub(crate) fn shown(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         json!({
             "purged": self.cdn.purged,
             "purgeRequests": self.cdn.purge_requests,
-            "eventStreams": self.event_streams.shown(),
-            "integrations": self.integrations.shown(),
-            "webMessaging": self.web_messaging.shown(),
-            "webDeployments": self.web_deployments.shown(),
-            "network": self.network.shown(),
-            "files": self.files.shown(),
-            "media": self.media.shown(),
+            "eventStreams": self.event_streams.to_json(),
+            "integrations": self.integrations.to_json(),
+            "webMessaging": self.web_messaging.to_json(),
+            "webDeployments": self.web_deployments.to_json(),
+            "network": self.network.to_json(),
+            "files": self.files.to_json(),
+            "media": self.media.to_json(),
         })
     }
 

@@ -123,8 +123,8 @@ impl World {
             body: Value::Null,
         };
         match host {
-            HttpHost::Token => self.record.arrived(request, &record::without_secret(body)),
-            HttpHost::Api | HttpHost::Edge => self.record.arrived(request, body),
+            HttpHost::Token => self.record.record_request(request, &record::without_secret(body)),
+            HttpHost::Api | HttpHost::Edge => self.record.record_request(request, body),
         }
     }
 
@@ -135,7 +135,7 @@ impl World {
             Err(error) => return (self.limits.rate_limit(token, &self.options, now), Err(error)),
         };
         match self.limits.take(token, client, &self.options, now) {
-            Ok(rate_limit) => (rate_limit, size_allowed(arrival.body)),
+            Ok(rate_limit) => (rate_limit, check_size(arrival.body)),
             Err((rate_limit, exceeded)) => (rate_limit, Err(over_the_limit(exceeded))),
         }
     }
@@ -148,7 +148,7 @@ impl World {
             is_token_endpoint: arrival.host == HttpHost::Token,
         };
         let (name, rule) = self.faults.choose(target, fastrand::f64)?;
-        self.record.met_fault(number, name);
+        self.record.record_fault(number, name);
         Some(rule)
     }
 
@@ -160,7 +160,7 @@ impl World {
     }
 }
 
-fn size_allowed(body: &[u8]) -> Result<(), ApiError> {
+fn check_size(body: &[u8]) -> Result<(), ApiError> {
     if body.len() > MOST_BODY_BYTES {
         return Err(ApiError::of_status(StatusCode::PAYLOAD_TOO_LARGE));
     }

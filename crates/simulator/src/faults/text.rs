@@ -24,7 +24,7 @@ impl FromStr for FaultRule {
                 return Err(FaultRuleError::Twice { key: key.to_owned() });
             }
             seen.push(key);
-            set(&mut rule, key, &unquoted(value.unwrap_or_default().trim()))?;
+            set(&mut rule, key, &unquote(value.unwrap_or_default().trim()))?;
         }
         rule.check()?;
         Ok(rule)
@@ -54,7 +54,7 @@ fn pieces(text: &str) -> Result<Vec<&str>, FaultRuleError> {
     Ok(pieces)
 }
 
-fn unquoted(value: &str) -> String {
+fn unquote(value: &str) -> String {
     let Some(inside) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
         return value.to_owned();
     };
@@ -68,18 +68,18 @@ fn unquoted(value: &str) -> String {
 
 fn set(rule: &mut FaultRule, key: &str, value: &str) -> Result<(), FaultRuleError> {
     match key {
-        "name" => rule.name = Some(filled("name", value, TEXT)?),
-        "method" => rule.method = Some(filled("method", value, TEXT)?),
-        "path" => rule.path = Some(filled("path", value, TEXT)?),
-        "body-contains" => rule.body_contains = Some(filled("body-contains", value, TEXT)?),
-        "rate" => rule.rate = parsed("rate", value, RATE)?,
-        "times" => rule.times = Some(parsed("times", value, COUNT)?),
-        "after" => rule.after = Some(parsed("after", value, COUNT)?),
-        "status" => rule.status = Some(parsed("status", value, STATUS)?),
+        "name" => rule.name = Some(require_value("name", value, TEXT)?),
+        "method" => rule.method = Some(require_value("method", value, TEXT)?),
+        "path" => rule.path = Some(require_value("path", value, TEXT)?),
+        "body-contains" => rule.body_contains = Some(require_value("body-contains", value, TEXT)?),
+        "rate" => rule.rate = parse("rate", value, RATE)?,
+        "times" => rule.times = Some(parse("times", value, COUNT)?),
+        "after" => rule.after = Some(parse("after", value, COUNT)?),
+        "status" => rule.status = Some(parse("status", value, STATUS)?),
         "retry-after" => rule.retry_after = Some(retry_after(value)),
         "limit" => rule.limit = Some(limit(value).ok_or_else(|| bad("limit", value, LIMIT))?),
         "body" => rule.body = Some(value.to_owned()),
-        "content-type" => rule.content_type = Some(filled("content-type", value, HEADER)?),
+        "content-type" => rule.content_type = Some(require_value("content-type", value, HEADER)?),
         "latency" => {
             rule.latency = Some(milliseconds(value).ok_or_else(|| bad("latency", value, LATENCY))?);
         }
@@ -93,16 +93,16 @@ fn set(rule: &mut FaultRule, key: &str, value: &str) -> Result<(), FaultRuleErro
     Ok(())
 }
 
-fn filled(key: &'static str, value: &str, allowed: &'static str) -> Result<String, FaultRuleError> {
+fn require_value(key: &'static str, value: &str, allowed: &'static str) -> Result<String, FaultRuleError> {
     if value.is_empty() { Err(bad(key, value, allowed)) } else { Ok(value.to_owned()) }
 }
 
-fn parsed<T: FromStr>(key: &'static str, value: &str, allowed: &'static str) -> Result<T, FaultRuleError> {
+fn parse<T: FromStr>(key: &'static str, value: &str, allowed: &'static str) -> Result<T, FaultRuleError> {
     value.parse().map_err(|_| bad(key, value, allowed))
 }
 
 fn flag(key: &'static str, value: &str) -> Result<bool, FaultRuleError> {
-    if value.is_empty() { Ok(true) } else { parsed(key, value, FLAG) }
+    if value.is_empty() { Ok(true) } else { parse(key, value, FLAG) }
 }
 
 fn retry_after(value: &str) -> RetryAfter {
@@ -135,15 +135,15 @@ fn milliseconds(value: &str) -> Option<u64> {
 
 impl FaultRule {
     /// The keys and values that differ from the defaults: first the effects, then the conditions.
-    fn written(&self) -> Vec<(&'static str, String)> {
-        let text = |value: &Option<String>| value.as_deref().map(quoted);
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        let text = |value: &Option<String>| value.as_deref().map(quote);
         let count = |value: Option<u64>| value.map(|value| value.to_string());
         let flag = |value: bool| value.then(String::new);
         let pairs = [
             ("lost", flag(self.lost)),
             ("hang", flag(self.hang)),
             ("status", self.status.map(|status| status.to_string())),
-            ("retry-after", self.retry_after.as_ref().map(|value| quoted(&value.to_string()))),
+            ("retry-after", self.retry_after.as_ref().map(|value| quote(&value.to_string()))),
             ("limit", self.limit.map(|limit| limit.as_str().to_owned())),
             ("body", text(&self.body)),
             ("content-type", text(&self.content_type)),
@@ -163,7 +163,7 @@ impl FaultRule {
 
 impl fmt::Display for FaultRule {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (key, value)) in self.written().into_iter().enumerate() {
+        for (index, (key, value)) in self.pairs().into_iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             let equals = if value.is_empty() { "" } else { "=" };
             write!(formatter, "{comma}{key}{equals}{value}")?;
@@ -172,7 +172,7 @@ impl fmt::Display for FaultRule {
     }
 }
 
-fn quoted(value: &str) -> String {
+fn quote(value: &str) -> String {
     let is_plain = !value.is_empty() && value.trim() == value && !value.contains([',', '"', '\\']);
     if is_plain { value.to_owned() } else { format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")) }
 }

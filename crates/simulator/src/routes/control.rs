@@ -95,7 +95,7 @@ async fn requests(State(shared): State<Shared>, Query(wanted): Query<Wanted>) ->
 
 async fn state(State(shared): State<Shared>) -> Json<Value> {
     let world = shared.lock();
-    let mut shown = world.organisation.shown();
+    let mut shown = world.organisation.to_json();
     shown["goodTokens"] = world.tokens.good(Instant::now()).into();
     Json(shown)
 }
@@ -108,13 +108,13 @@ async fn change_organisation(
     let mut world = shared.lock();
     let refused = |wrong: String| (StatusCode::BAD_REQUEST, Json(json!({ "message": wrong })));
     world.organisation.set(&part, &change).map_err(refused)?;
-    Ok(Json(world.organisation.shown()))
+    Ok(Json(world.organisation.to_json()))
 }
 
 async fn stats(State(shared): State<Shared>) -> Json<Value> {
     let world = shared.lock();
     let (in_token_window, in_client_window) = world.limits.most_in_any_window();
-    let requests: Vec<Value> = world.record.tallies().iter().map(tally_shown).collect();
+    let requests: Vec<Value> = world.record.tallies().iter().map(tally_json).collect();
     Json(json!({
         "received": world.record.tallies().values().map(|tally| tally.received).sum::<u64>(),
         "requests": requests,
@@ -124,7 +124,7 @@ async fn stats(State(shared): State<Shared>) -> Json<Value> {
     }))
 }
 
-fn tally_shown(((method, path), tally): (&(String, String), &Tally)) -> Value {
+fn tally_json(((method, path), tally): (&(String, String), &Tally)) -> Value {
     let unanswered = tally.received.saturating_sub(tally.answered.values().sum());
     json!({
         "method": method,
@@ -135,19 +135,19 @@ fn tally_shown(((method, path), tally): (&(String, String), &Tally)) -> Value {
     })
 }
 
-fn faults_shown(world: &World) -> Json<Value> {
+fn faults_json(world: &World) -> Json<Value> {
     Json(json!(world.faults.all()))
 }
 
 async fn faults(State(shared): State<Shared>) -> Json<Value> {
-    faults_shown(&shared.lock())
+    faults_json(&shared.lock())
 }
 
 async fn replace_faults(State(shared): State<Shared>, body: Bytes) -> Result<Json<Value>, Refused> {
     let rules = read_rules(&body)?;
     let mut world = shared.lock();
     world.faults = Faults::new(rules);
-    Ok(faults_shown(&world))
+    Ok(faults_json(&world))
 }
 
 async fn add_fault(State(shared): State<Shared>, body: Bytes) -> Result<Json<Value>, Refused> {
@@ -156,13 +156,13 @@ async fn add_fault(State(shared): State<Shared>, body: Bytes) -> Result<Json<Val
     for rule in rules {
         world.faults.add(rule);
     }
-    Ok(faults_shown(&world))
+    Ok(faults_json(&world))
 }
 
 async fn remove_faults(State(shared): State<Shared>) -> Json<Value> {
     let mut world = shared.lock();
     world.faults = Faults::default();
-    faults_shown(&world)
+    faults_json(&world)
 }
 
 /// Reads rules as JSON (a rule, its text form, or a list of them), or as lines of text.
@@ -205,7 +205,7 @@ struct StateChange {
     token_lifetime_seconds: Option<u64>,
 }
 
-fn options_shown(options: &SimulatorOptions) -> Json<Value> {
+fn options_json(options: &SimulatorOptions) -> Json<Value> {
     Json(json!({
         "requestsPerMinute": options.requests_per_minute,
         "clientRequestsPerMinute": options.client_requests_per_minute,
@@ -215,7 +215,7 @@ fn options_shown(options: &SimulatorOptions) -> Json<Value> {
 }
 
 async fn options(State(shared): State<Shared>) -> Json<Value> {
-    options_shown(&shared.lock().options)
+    options_json(&shared.lock().options)
 }
 
 async fn change_options(State(shared): State<Shared>, body: Bytes) -> Result<Json<Value>, Refused> {
@@ -226,5 +226,5 @@ async fn change_options(State(shared): State<Shared>, body: Bytes) -> Result<Jso
         change.client_requests_per_minute.unwrap_or(options.client_requests_per_minute);
     options.latency = change.latency_ms.map_or(options.latency, Duration::from_millis);
     options.token_lifetime = change.token_lifetime_seconds.map_or(options.token_lifetime, Duration::from_secs);
-    Ok(options_shown(options))
+    Ok(options_json(options))
 }

@@ -20,7 +20,7 @@ pub(crate) fn routes() -> Router<Shared> {
 
 async fn give_token(State(shared): State<Shared>, headers: HeaderMap, form: Bytes) -> Result<Json<Value>, OAuthError> {
     let mut world = shared.lock();
-    let client_id = known_client(&headers, &form, world.options.client.as_ref())?;
+    let client_id = authenticate(&headers, &form, world.options.client.as_ref())?;
     if form_value(&form, "grant_type").as_deref() != Some("client_credentials") {
         return Err(OAuthError::UNSUPPORTED_GRANT);
     }
@@ -32,7 +32,7 @@ async fn give_token(State(shared): State<Shared>, headers: HeaderMap, form: Byte
     Ok(Json(json!({"access_token": token, "token_type": "bearer", "expires_in": lifetime.as_secs()})))
 }
 
-fn known_client(headers: &HeaderMap, form: &[u8], only: Option<&(String, String)>) -> Result<String, OAuthError> {
+fn authenticate(headers: &HeaderMap, form: &[u8], only: Option<&(String, String)>) -> Result<String, OAuthError> {
     let given = credentials(headers, form).filter(|(id, secret)| !id.is_empty() && !secret.is_empty());
     let good = given.filter(|given| only.is_none_or(|only| only == given));
     good.map(|(id, _)| id).ok_or(OAuthError::INVALID_CLIENT)

@@ -23,7 +23,7 @@ pub(crate) const EDGE: &str = "/webdeployments/v1/";
 pub(crate) fn routes() -> Router<Shared> {
     Router::new()
         .route("/api/v2/flows/{id}", get(flow))
-        .route("/api/v2/architect/dependencytracking/consumedresources", get(consumed))
+        .route("/api/v2/architect/dependencytracking/consumedresources", get(consumed_resources))
         .route("/api/v2/organizations/limits/namespaces/{namespace}", get(limits))
         .route(CONFIGURATIONS, get(configurations).post(create_configuration))
         .route(&format!("{CONFIGURATIONS}/{{id}}"), delete(delete_configuration))
@@ -33,7 +33,7 @@ pub(crate) fn routes() -> Router<Shared> {
         .route(&format!("{CONFIGURATIONS}/{{id}}/versions/{{version}}"), get(version))
         .route(DEPLOYMENTS, get(deployments).post(create_deployment))
         .route(&format!("{DEPLOYMENTS}/{{id}}"), get(deployment).put(put_deployment))
-        .route(&format!("{DEPLOYMENTS}/{{id}}/configurations"), get(served))
+        .route(&format!("{DEPLOYMENTS}/{{id}}/configurations"), get(active_version))
         .route(&format!("{EDGE}deployments/{{id}}/config.json"), get(edge))
 }
 
@@ -55,11 +55,11 @@ async fn flow(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
     of(&mut shared.lock()).flow(&id).map(Json)
 }
 
-async fn consumed(State(shared): State<Shared>, Query(consumer): Query<Consumer>) -> Answer {
+async fn consumed_resources(State(shared): State<Shared>, Query(consumer): Query<Consumer>) -> Answer {
     if consumer.object_type != "INBOUNDSHORTMESSAGEFLOW" || consumer.version.is_empty() {
         return Err(ApiError::invalid_value("objectType must be a versioned type, and version one of it"));
     }
-    Ok(Json(of(&mut shared.lock()).consumed(&consumer.id)))
+    Ok(Json(of(&mut shared.lock()).consumed_resources(&consumer.id)))
 }
 
 async fn limits(State(shared): State<Shared>, Path(namespace): Path<String>) -> Answer {
@@ -115,8 +115,8 @@ async fn put_deployment(State(shared): State<Shared>, Path(id): Path<String>, Js
     of(&mut shared.lock()).put_deployment(&id, &body, Instant::now()).map(Json)
 }
 
-async fn served(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
-    of(&mut shared.lock()).served(&id, Instant::now()).map(Json)
+async fn active_version(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
+    of(&mut shared.lock()).active_version(&id, Instant::now()).map(Json)
 }
 
 async fn edge(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {

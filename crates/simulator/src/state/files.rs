@@ -118,13 +118,13 @@ impl Files {
     }
 
     /// Returns the state for `/_sim/state` and `Simulator::state`.
-    pub(crate) fn shown(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let mut ordered = Map::new();
         for scan in self.ordered.iter().filter_map(|id| self.scans.get(id)) {
             let count = ordered.entry(&scan.file).or_insert_with(|| 0.into());
             *count = (count.as_u64().unwrap_or_default() + 1).into();
         }
-        let shown = |id: &Uuid| self.scans.get(id).map(|scan| scan.shown(*id));
+        let shown = |id: &Uuid| self.scans.get(id).map(|scan| scan.to_json(*id));
         json!({
             "ordered": ordered,
             "scansTotal": self.ordered.len(),
@@ -151,7 +151,7 @@ impl Files {
 }
 
 impl Scan {
-    fn shown(&self, id: Uuid) -> Value {
+    fn to_json(&self, id: Uuid) -> Value {
         json!({
             "scanId": id,
             "fileId": self.file,

@@ -119,10 +119,10 @@ impl Default for Integrations {
 
 impl Integrations {
     /// Returns the content for `/_sim/state` and `Simulator::state`.
-    pub(crate) fn shown(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let now = Instant::now();
         let one = |one: &Integration| {
-            let mut shown = self.told(one, true, now);
+            let mut shown = self.integration_json(one, true, now);
             shown["changes"] = one.changes.into();
             shown
         };
@@ -200,7 +200,7 @@ impl Integrations {
         let expands = listing.expands();
         let page = all.iter().skip(size.saturating_mul(number - 1)).take(size);
         Ok(json!({
-            "entities": page.map(|one| self.told(one, expands, now)).collect::<Vec<_>>(),
+            "entities": page.map(|one| self.integration_json(one, expands, now)).collect::<Vec<_>>(),
             "pageSize": size,
             "pageNumber": number,
             "total": all.len(),
@@ -224,14 +224,14 @@ impl Integrations {
         });
         let id = Uuid::new_v4().to_string();
         let made = Integration { id, created: now, config, intended: "DISABLED", since: now, changes: 0 };
-        let told = self.told(&made, false, now);
+        let told = self.integration_json(&made, false, now);
         self.all.push(made);
         Ok(told)
     }
 
     /// An integration that reads show now.
     pub(crate) fn get(&self, id: &str, expands: bool, now: Instant) -> Result<Value, ApiError> {
-        Ok(self.told(&self.all[self.find(id, now)?], expands, now))
+        Ok(self.integration_json(&self.all[self.find(id, now)?], expands, now))
     }
 
     /// Its configuration.
@@ -270,7 +270,7 @@ impl Integrations {
         if one.intended != intended {
             (one.intended, one.since) = (intended, now);
         }
-        Ok(self.told(&self.all[index], false, now))
+        Ok(self.integration_json(&self.all[index], false, now))
     }
 
     /// Only a change that would go through is spoiled.
@@ -292,8 +292,8 @@ impl Integrations {
         self.all.iter().position(is_it).ok_or_else(|| ApiError::of_status(StatusCode::NOT_FOUND))
     }
 
-    fn told(&self, one: &Integration, expands: bool, now: Instant) -> Value {
-        let (code, detail) = self.reported(one, now);
+    fn integration_json(&self, one: &Integration, expands: bool, now: Instant) -> Value {
+        let (code, detail) = self.reported_state(one, now);
         let mut told = json!({
             "id": one.id,
             "name": one.config["name"],
@@ -312,7 +312,7 @@ impl Integrations {
         told
     }
 
-    fn reported<'a>(&'a self, one: &'a Integration, now: Instant) -> (&'static str, Option<&'a str>) {
+    fn reported_state<'a>(&'a self, one: &'a Integration, now: Instant) -> (&'static str, Option<&'a str>) {
         let arrived = now.saturating_duration_since(one.since) >= self.activation;
         match (one.intended, arrived) {
             ("ENABLED", false) => ("ACTIVATING", None),

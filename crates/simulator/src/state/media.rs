@@ -191,7 +191,7 @@ impl Media {
     }
 
     /// Returns the content for `/_sim/state` and `Simulator::state`.
-    pub(crate) fn shown(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         json!({
             "attributes": self.attributes,
             "tags": self.tags,

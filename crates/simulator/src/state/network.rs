@@ -107,7 +107,7 @@ pub(crate) struct Listing {
 
 impl Network {
     /// Returns the state for `/_sim/state` and `Simulator::state`.
-    pub(crate) fn shown(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let table = |(id, table): (&String, &Table)| {
             (id.clone(), json!({"syncs": table.syncs, "looks": table.looks, "expectedHash": table.expected}))
         };
@@ -159,7 +159,7 @@ impl Network {
 
     /// Creates a connection, unless its name or an address is already used in its organisation.
     pub(crate) fn create(&mut self, body: &Value, now: Instant) -> Result<Value, ApiError> {
-        well_formed(body)?;
+        check_form(body)?;
         let organisation = text(body, "organizationId");
         let theirs = || self.connections.iter().filter(|one| text(&one.entity, "organizationId") == organisation);
         if self.manners.limit.is_some_and(|limit| theirs().count() >= limit) {
@@ -239,7 +239,7 @@ fn with_id(mut entity: Value, id: Value) -> Result<Value, String> {
     Ok(entity)
 }
 
-fn well_formed(body: &Value) -> Result<(), ApiError> {
+fn check_form(body: &Value) -> Result<(), ApiError> {
     if let Some(member) = TEXTS.iter().find(|member| text(body, member).is_none_or(str::is_empty)) {
         return Err(ApiError::invalid_value(format!("{member} is required")));
     }

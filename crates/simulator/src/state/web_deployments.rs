@@ -130,7 +130,7 @@ impl WebDeployments {
     }
 
     /// The queues that a flow uses; `asked` is one of them if the flow uses any.
-    pub(crate) fn consumed(&self, flow: &str) -> Value {
+    pub(crate) fn consumed_resources(&self, flow: &str) -> Value {
         let queues = self.flow_of(flow).queues.unwrap_or_default();
         let shown = |id: &String| json!({"id": id, "name": format!("Queue {id}"), "type": "QUEUE", "version": "1"});
         let entities: Vec<Value> = queues.iter().map(shown).collect();
@@ -148,7 +148,7 @@ impl WebDeployments {
 
     /// Returns one page of the drafts that reads show now.
     pub(crate) fn configurations(&self, cursor: &Cursor, now: Instant) -> Result<Value, ApiError> {
-        let seen = self.configurations.iter().filter(|one| self.is_seen(one.created, now));
+        let seen = self.configurations.iter().filter(|one| self.is_visible(one.created, now));
         let all = seen.map(|one| Value::Object(self.draft_of(one, now))).collect();
         page(all, cursor, CONFIGURATIONS)
     }
@@ -159,7 +159,7 @@ impl WebDeployments {
         self.may_have_another("configuration.max", self.configurations.len())?;
         let id = Uuid::new_v4().to_string();
         draft.insert("id".to_owned(), id.as_str().into());
-        draft.insert("dateCreated".to_owned(), written_now());
+        draft.insert("dateCreated".to_owned(), timestamp_now());
         self.configurations.push(Configuration { id, created: now, changed: now, draft, versions: Vec::new() });
         Ok(Value::Object(self.configurations.last().map(|one| self.draft_of(one, now)).unwrap_or_default()))
     }
@@ -167,7 +167,7 @@ impl WebDeployments {
     /// Returns all versions of a configuration, including the draft.
     pub(crate) fn versions(&self, id: &str, cursor: &Cursor, now: Instant) -> Result<Value, ApiError> {
         let one = self.configuration(id, now)?;
-        let published = one.versions.iter().rev().filter(|(_, at)| self.is_seen(*at, now));
+        let published = one.versions.iter().rev().filter(|(_, at)| self.is_visible(*at, now));
         let published = published.map(|(version, _)| Value::Object(version.clone()));
         let all = [Value::Object(self.draft_of(one, now))].into_iter().chain(published).collect();
         page(all, cursor, &format!("{CONFIGURATIONS}/{id}/versions"))
@@ -179,7 +179,7 @@ impl WebDeployments {
         if version.eq_ignore_ascii_case(DRAFT) {
             return Ok(Value::Object(self.draft_of(one, now)));
         }
-        let found = one.versions.iter().find(|(shown, at)| shown["version"] == version && self.is_seen(*at, now));
+        let found = one.versions.iter().find(|(shown, at)| shown["version"] == version && self.is_visible(*at, now));
         found.map(|(shown, _)| Value::Object(shown.clone())).ok_or_else(not_found)
     }
 
@@ -187,7 +187,7 @@ impl WebDeployments {
     pub(crate) fn put_draft(&mut self, id: &str, body: &Value, now: Instant) -> Result<Value, ApiError> {
         self.configuration(id, now)?;
         let changes = document(body)?;
-        let is_stale = self.is_changed_by_others() || body["version"] != DRAFT;
+        let is_stale = self.take_change_by_others() || body["version"] != DRAFT;
         let one = self.configurations.iter_mut().find(|one| one.id == id).ok_or_else(not_found)?;
         if is_stale {
             let message = "The version of the request does not match the version of the draft.";
@@ -214,7 +214,7 @@ impl WebDeployments {
             return Err(ApiError::new(StatusCode::BAD_REQUEST, "bad.request", "The draft is not active."));
         }
         version.insert("version".to_owned(), (one.versions.len() + 1).to_string().into());
-        version.insert("datePublished".to_owned(), written_now());
+        version.insert("datePublished".to_owned(), timestamp_now());
         let one = self.configurations.iter_mut().find(|one| one.id == id).ok_or_else(not_found)?;
         one.versions.push((version.clone(), now));
         Ok(Value::Object(version))
@@ -236,7 +236,7 @@ impl WebDeployments {
 
     fn configuration(&self, id: &str, now: Instant) -> Result<&Configuration, ApiError> {
         let found = self.configurations.iter().find(|one| one.id.eq_ignore_ascii_case(id));
-        found.filter(|one| self.is_seen(one.created, now)).ok_or_else(not_found)
+        found.filter(|one| self.is_visible(one.created, now)).ok_or_else(not_found)
     }
 
     fn draft_of(&self, one: &Configuration, now: Instant) -> Map<String, Value> {
@@ -255,7 +255,7 @@ impl WebDeployments {
         }
     }
 
-    fn is_seen(&self, created: Instant, now: Instant) -> bool {
+    fn is_visible(&self, created: Instant, now: Instant) -> bool {
         now.saturating_duration_since(created) >= self.read_lag
     }
 
@@ -267,7 +267,7 @@ impl WebDeployments {
         Err(ApiError::new(StatusCode::BAD_REQUEST, "limit.exceeded", format!("{key} is reached.")))
     }
 
-    fn is_changed_by_others(&mut self) -> bool {
+    fn take_change_by_others(&mut self) -> bool {
         let is_changed = self.changed_by_others > 0;
         self.changed_by_others = self.changed_by_others.saturating_sub(1);
         is_changed
@@ -311,7 +311,7 @@ fn not_found() -> ApiError {
     ApiError::of_status(StatusCode::NOT_FOUND)
 }
 
-fn written_now() -> Value {
+fn timestamp_now() -> Value {
     let micros = i64::try_from(now_micros()).unwrap_or(i64::MAX);
     Timestamp::from_microsecond(micros).unwrap_or_default().to_string().into()
 }

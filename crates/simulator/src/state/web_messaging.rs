@@ -44,7 +44,7 @@ struct ChannelsChange {
 
 impl WebMessaging {
     /// Returns the state for `/_sim/state` and `Simulator::state`.
-    pub(crate) fn shown(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let channels: Vec<&Value> = self.channels.iter().map(|channel| &channel.shown).collect();
         json!({
             "channels": channels,
@@ -80,7 +80,7 @@ impl WebMessaging {
 
     /// Returns a channel, if reads show it.
     pub(crate) fn channel(&self, id: &str, now: Instant) -> Result<Value, ApiError> {
-        let found = self.seen(now).find(|channel| channel.id.eq_ignore_ascii_case(id));
+        let found = self.visible_channels(now).find(|channel| channel.id.eq_ignore_ascii_case(id));
         found.map(|channel| channel.shown.clone()).ok_or_else(|| ApiError::of_status(StatusCode::NOT_FOUND))
     }
 
@@ -92,7 +92,7 @@ impl WebMessaging {
         if !(1..=MOST_IN_A_PAGE).contains(&size) || number == 0 {
             return Err(ApiError::invalid_value(format!("pageSize is 1 to {MOST_IN_A_PAGE}, pageNumber at least 1")));
         }
-        let all: Vec<&Value> = self.seen(now).map(|channel| &channel.shown).collect();
+        let all: Vec<&Value> = self.visible_channels(now).map(|channel| &channel.shown).collect();
         let skipped = usize::try_from((number - 1).saturating_mul(size)).unwrap_or(usize::MAX);
         let entities: Vec<&Value> =
             all.iter().skip(skipped).take(usize::try_from(size).unwrap_or(0)).copied().collect();
@@ -109,7 +109,7 @@ impl WebMessaging {
 
     /// Creates a channel. Reads show it after the read lag.
     pub(crate) fn create(&mut self, body: &Value, now: Instant) -> Result<Value, ApiError> {
-        let id = self.allowed(body)?;
+        let id = self.check_channel(body)?;
         if self.channels.iter().any(|channel| channel.id == id) {
             let message = format!("A channel with id {id} exists already.");
             return Err(ApiError::new(StatusCode::CONFLICT, "conflict", message));
@@ -122,7 +122,7 @@ impl WebMessaging {
     }
 
     /// Returns the id for a new channel: the given one, or a random one.
-    fn allowed(&self, body: &Value) -> Result<String, ApiError> {
+    fn check_channel(&self, body: &Value) -> Result<String, ApiError> {
         let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
         let missing = |name: &str| ApiError::invalid_value(format!("{name} is missing or not allowed"));
         for name in ["name", "routingEmail"] {
@@ -138,7 +138,7 @@ impl WebMessaging {
         given.map(|id| id.to_string()).ok_or_else(|| missing("id"))
     }
 
-    fn seen(&self, now: Instant) -> impl Iterator<Item = &Channel> {
+    fn visible_channels(&self, now: Instant) -> impl Iterator<Item = &Channel> {
         self.channels.iter().filter(move |channel| now.saturating_duration_since(channel.created) >= self.read_lag)
     }
 }

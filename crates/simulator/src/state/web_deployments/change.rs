@@ -24,7 +24,7 @@ struct WebDeploymentsChange {
 
 impl WebDeployments {
     /// Returns the content for `/_sim/state` and `Simulator::state`.
-    pub(crate) fn shown(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let now = Instant::now();
         let configuration = |one: &super::Configuration| {
             let versions: Vec<&Value> = one.versions.iter().map(|(version, _)| &version["version"]).collect();
@@ -32,7 +32,7 @@ impl WebDeployments {
         };
         json!({
             "configurations": self.configurations.iter().map(configuration).collect::<Vec<_>>(),
-            "deployments": self.deployments.iter().map(|one| self.shown_deployment(one, now)).collect::<Vec<_>>(),
+            "deployments": self.deployments.iter().map(|one| self.deployment_json(one, now)).collect::<Vec<_>>(),
             "limits": self.limits,
             "changedByOthers": self.changed_by_others,
         })

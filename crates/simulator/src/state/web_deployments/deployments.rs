@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{Cursor, DEPLOYMENTS, WebDeployments, not_found, page, written_now};
+use super::{Cursor, DEPLOYMENTS, WebDeployments, not_found, page, timestamp_now};
 use crate::errors::ApiError;
 
 /// The members of a deployment in a list, which are fewer than in a read.
@@ -34,9 +34,9 @@ impl Deployment {
 impl WebDeployments {
     /// Returns one page of the deployments that reads show now.
     pub(crate) fn deployments(&self, cursor: &Cursor, now: Instant) -> Result<Value, ApiError> {
-        let seen = self.deployments.iter().filter(|one| self.is_seen(one.created, now));
+        let seen = self.deployments.iter().filter(|one| self.is_visible(one.created, now));
         let listed = |one: &Deployment| {
-            let mut shown = self.shown_deployment(one, now);
+            let mut shown = self.deployment_json(one, now);
             shown.retain(|name, _| LISTED.contains(&name.as_str()) || name == "status");
             Value::Object(shown)
         };
@@ -45,28 +45,28 @@ impl WebDeployments {
 
     /// A deployment that can be seen now.
     pub(crate) fn deployment(&self, id: &str, now: Instant) -> Result<Value, ApiError> {
-        self.seen(id, now).map(|one| Value::Object(self.shown_deployment(one, now)))
+        self.find_visible(id, now).map(|one| Value::Object(self.deployment_json(one, now)))
     }
 
     /// Makes a deployment.
     pub(crate) fn create_deployment(&mut self, body: &Value, now: Instant) -> Result<Value, ApiError> {
-        let mut members = self.allowed(body, None, now)?;
+        let mut members = self.check_deployment(body, None, now)?;
         self.may_have_another("deployments.max", self.deployments.len())?;
         let id = Uuid::new_v4().to_string();
         members.insert("id".to_owned(), id.as_str().into());
-        members.insert("dateCreated".to_owned(), written_now());
+        members.insert("dateCreated".to_owned(), timestamp_now());
         members.insert("selfUri".to_owned(), format!("{DEPLOYMENTS}/{id}").into());
         let snippet = format!("<script type=\"text/javascript\">/* Messenger of deployment {id} */</script>");
         members.insert("snippet".to_owned(), snippet.into());
         self.deployments.push(Deployment { id, created: now, changed: now, members, before: Value::Null });
-        Ok(Value::Object(self.deployments.last().map(|one| self.shown_deployment(one, now)).unwrap_or_default()))
+        Ok(Value::Object(self.deployments.last().map(|one| self.deployment_json(one, now)).unwrap_or_default()))
     }
 
     /// Replaces a deployment.
     pub(crate) fn put_deployment(&mut self, id: &str, body: &Value, now: Instant) -> Result<Value, ApiError> {
-        let id = self.seen(id, now)?.id.clone();
-        let changes = self.allowed(body, Some(&id), now)?;
-        if self.is_changed_by_others() {
+        let id = self.find_visible(id, now)?.id.clone();
+        let changes = self.check_deployment(body, Some(&id), now)?;
+        if self.take_change_by_others() {
             let message = "The deployment was changed at the same time.";
             return Err(ApiError::new(StatusCode::CONFLICT, "conflict", message));
         }
@@ -80,15 +80,15 @@ impl WebDeployments {
     }
 
     /// The configuration version that pages of a deployment are given.
-    pub(crate) fn served(&self, id: &str, now: Instant) -> Result<Value, ApiError> {
-        let one = self.seen(id, now)?;
+    pub(crate) fn active_version(&self, id: &str, now: Instant) -> Result<Value, ApiError> {
+        let one = self.find_visible(id, now)?;
         let is_pending = now.saturating_duration_since(one.changed) < self.pending;
         let reference = if is_pending { &one.before } else { &one.members["configuration"] };
         let (Some(configuration), Some(version)) = (reference["id"].as_str(), reference["version"].as_str()) else {
             return Err(not_found());
         };
         let version = self.version(configuration, version, now)?;
-        Ok(json!({"configurationVersion": version, "deployment": self.shown_deployment(one, now)}))
+        Ok(json!({"configurationVersion": version, "deployment": self.deployment_json(one, now)}))
     }
 
     /// Returns the configuration that browsers get: the version that an active deployment serves.
@@ -100,12 +100,12 @@ impl WebDeployments {
         Some(json!({"id": one.id, "version": version, "status": "Active"}))
     }
 
-    fn seen(&self, id: &str, now: Instant) -> Result<&Deployment, ApiError> {
+    fn find_visible(&self, id: &str, now: Instant) -> Result<&Deployment, ApiError> {
         let found = self.deployments.iter().find(|one| one.id.eq_ignore_ascii_case(id));
-        found.filter(|one| self.is_seen(one.created, now)).ok_or_else(not_found)
+        found.filter(|one| self.is_visible(one.created, now)).ok_or_else(not_found)
     }
 
-    pub(super) fn shown_deployment(&self, one: &Deployment, now: Instant) -> Map<String, Value> {
+    pub(super) fn deployment_json(&self, one: &Deployment, now: Instant) -> Map<String, Value> {
         let mut shown = one.members.clone();
         let settled = shown.get("status").and_then(Value::as_str).unwrap_or("Active").to_owned();
         shown.insert("status".to_owned(), self.status("deployment", one.changed, &settled, now).into());
@@ -113,7 +113,7 @@ impl WebDeployments {
     }
 
     /// The members of a deployment that may be made, or changed if it has `own` id.
-    fn allowed(&self, body: &Value, own: Option<&str>, now: Instant) -> Result<Map<String, Value>, ApiError> {
+    fn check_deployment(&self, body: &Value, own: Option<&str>, now: Instant) -> Result<Map<String, Value>, ApiError> {
         let mut members =
             body.as_object().cloned().ok_or_else(|| ApiError::invalid_value("the body must be an object"))?;
         members.retain(|name, _| !READ_ONLY.contains(&name.as_str()));
