@@ -182,7 +182,7 @@ async fn a_job_without_any_id_keeps_the_derived_one_over_a_delay() {
     let mut events = amqp.declare_events_queue(&prefix).await;
     let soon = genfleet_core::clock::Clock::now(&genfleet_core::clock::SystemClock) + Duration::from_secs(2);
     let body = json!({"notBefore": soon.to_string(), "payload": {"paths": ["/nameless"]}}).to_string();
-    let expected = genfleet_core::job::JobId::derived(body.as_bytes(), None).to_string();
+    let expected = genfleet_core::job::JobId::derive(body.as_bytes(), None).to_string();
     amqp.publish_job(&prefix, "cdn.purge", &body, lapin::BasicProperties::default()).await;
     let event = events.next_event(seconds(20)).await;
     assert_eq!(event["data"]["jobId"], expected);

@@ -52,7 +52,7 @@ impl Intent {
     }
 
     /// Waits until the intent is in the file. [`Unwritten`] if `stop` is cancelled first.
-    pub async fn written(&self, stop: &CancellationToken) -> Result<(), Unwritten> {
+    pub async fn wait_until_written(&self, stop: &CancellationToken) -> Result<(), Unwritten> {
         let Some(last) = self.facts.last().map(|(_, seq)| *seq) else { return Ok(()) };
         // What other tasks append meanwhile needs no further wake-up of the writer.
         yield_now().await;
@@ -60,17 +60,17 @@ impl Intent {
         let mut written = self.audit.shared.written.subscribe();
         tokio::select! {
             biased;
-            () = self.audit.failed() => Err(Unwritten),
+            () = self.audit.wait_until_failed() => Err(Unwritten),
             reached = written.wait_for(|mark| mark.written >= last) => reached.map(drop).map_err(|_| Unwritten),
             () = stop.cancelled() => Err(Unwritten),
         }
     }
 
     /// Marks the call as sent: until its [`effect`](Self::effect) is appended, its effect is unknown.
-    pub fn sent(&mut self) {
+    pub fn mark_sent(&mut self) {
         self.sent = true;
         for (subject, _) in &self.facts {
-            subject.sent();
+            subject.record_sent();
         }
     }
 

@@ -10,7 +10,7 @@
 //! among all jobs that end at about the same time.
 //!
 //! While the file cannot be written the audit is blocked: no call that changes anything is sent ([`Intent`] waits),
-//! nothing is acknowledged ([`Audit::durable`] waits), no job is started. A job whose calls were sent already is held
+//! nothing is acknowledged ([`Audit::wait_until_durable`] waits), no job is started. A job whose calls were sent already is held
 //! in memory until there is room, so that its effects are neither lost nor done twice.
 //!
 //! The members that every fact of a job repeats (its action, the hash of its payload) are given once, when the job
@@ -167,13 +167,13 @@ impl Audit {
         detail: &Detail,
         stop: &CancellationToken,
     ) -> Result<Intent, Unwritten> {
-        self.writable_or_stopped(stop).await?;
+        self.wait_until_writable_or_stopped(stop).await?;
         let intent = self.propose(kind, jobs, detail);
-        intent.written(stop).await?;
+        intent.wait_until_written(stop).await?;
         Ok(intent)
     }
 
-    /// Appends an intent; the change may not be made before it is [`written`](Intent::written).
+    /// Appends an intent; the change may not be made before it is [written](Intent::wait_until_written).
     pub fn propose(&self, kind: Kind, jobs: &[JobId], detail: &Detail) -> Intent {
         let subjects = self.shared.state().subjects(kind, jobs);
         let facts = self.append(subjects.into_iter().map(|subject| (subject, detail.clone())), Fact::Intent);
@@ -195,7 +195,7 @@ impl Audit {
     }
 
     /// Appends that the change that an earlier run of `job` intended was found.
-    pub fn found(&self, kind: Kind, job: &JobId, detail: &Detail) {
+    pub fn record_found(&self, kind: Kind, job: &JobId, detail: &Detail) {
         let subjects = self.shared.state().subjects(kind, std::slice::from_ref(job));
         let found = |subject| (subject, detail.clone().with("result", FOUND));
         self.append(subjects.into_iter().map(found), Fact::Effect);
@@ -210,7 +210,7 @@ impl Audit {
         let mut state = self.shared.state();
         let mut append = |(subject, detail): (Arc<SubjectState>, Detail)| {
             let seq = state.append(&subject.about, fact, &detail, time)?.seq;
-            subject.appended(seq);
+            subject.record_appended(seq);
             Some((subject, seq))
         };
         let appended = facts.filter_map(&mut append).collect();
@@ -219,7 +219,7 @@ impl Audit {
     }
 
     /// Waits until everything up to the line `seq` is durable, also while the audit is blocked.
-    pub async fn durable(&self, seq: u64) -> Result<(), Unwritten> {
+    pub async fn wait_until_durable(&self, seq: u64) -> Result<(), Unwritten> {
         self.shared.wanted.send_if_modified(|wanted| {
             let more = seq > *wanted;
             *wanted = seq.max(*wanted);
@@ -230,7 +230,7 @@ impl Audit {
         tokio::select! {
             biased;
             reached = synced.wait_for(|synced| *synced >= seq) => reached.map(drop).map_err(|_| Unwritten),
-            () = self.failed() => Err(Unwritten),
+            () = self.wait_until_failed() => Err(Unwritten),
         }
     }
 
@@ -242,12 +242,12 @@ impl Audit {
     }
 
     /// Waits until lines can be written, or until `stop` is cancelled.
-    pub async fn writable_or_stopped(&self, stop: &CancellationToken) -> Result<(), Unwritten> {
+    pub async fn wait_until_writable_or_stopped(&self, stop: &CancellationToken) -> Result<(), Unwritten> {
         stop.run_until_cancelled(self.wait_until_writable()).await.unwrap_or(Err(Unwritten))
     }
 
     /// Waits until the audit is blocked.
-    pub async fn blocked(&self) {
+    pub async fn wait_until_blocked(&self) {
         // Cannot fail: the sender is in `self`.
         let _ = self.conditions().wait_for(|condition| matches!(condition, AuditCondition::Blocked(_))).await;
     }
@@ -257,7 +257,7 @@ impl Audit {
         *self.shared.condition.borrow() == AuditCondition::Writable
     }
 
-    async fn failed(&self) {
+    async fn wait_until_failed(&self) {
         let _ = self.conditions().wait_for(|condition| *condition == AuditCondition::Failed).await;
     }
 
@@ -278,10 +278,10 @@ impl Audit {
     }
 
     /// Waits until everything appended so far is durable.
-    pub async fn all_durable(&self) -> Result<(), Unwritten> {
+    pub async fn wait_until_all_durable(&self) -> Result<(), Unwritten> {
         let last = self.shared.state().chain.as_ref().map(Chain::last);
         match last {
-            Some(last) => self.durable(last).await,
+            Some(last) => self.wait_until_durable(last).await,
             None => Ok(()),
         }
     }
@@ -289,7 +289,7 @@ impl Audit {
     /// Makes the last facts durable, but waits only a few seconds.
     pub async fn close(&self) {
         // If the audit is blocked, they are lost with the process, and their jobs run again.
-        let _ = timeout(CLOSING, self.all_durable()).await;
+        let _ = timeout(CLOSING, self.wait_until_all_durable()).await;
         self.shared.log_last_anchor();
     }
 }

@@ -42,12 +42,12 @@ impl SubjectState {
     }
 
     /// Records that its fact `seq` was appended.
-    pub(super) fn appended(&self, seq: u64) {
+    pub(super) fn record_appended(&self, seq: u64) {
         self.last.fetch_max(seq, Ordering::Relaxed);
     }
 
     /// Records that a call was sent that changes something.
-    pub(super) fn sent(&self) {
+    pub(super) fn record_sent(&self) {
         self.sent.store(true, Ordering::Relaxed);
     }
 }

@@ -63,7 +63,7 @@ impl Folder {
     }
 
     /// Verifies all chains, and returns the number of their lines.
-    pub fn verified(&self) -> u64 {
+    pub fn verify(&self) -> u64 {
         let report = verify(&self.files(), ClaimedLines::default(), &[]).unwrap();
         assert_eq!(report.problems, []);
         report.lines

@@ -29,9 +29,9 @@ pub(crate) fn is_held(condition: &AuditCondition) -> bool {
 async fn what_an_earlier_life_did_is_an_effect_of_its_job_that_has_to_be_durable_with_it() {
     let rig = Rig::new();
     let trail = rig.begin("one");
-    rig.audit.found(Kind::CdnPurge, &id("one"), &Detail::default().with("endpoint", "/things"));
+    rig.audit.record_found(Kind::CdnPurge, &id("one"), &Detail::default().with("endpoint", "/things"));
     assert_eq!(trail.position(), AuditPosition { last: Some(1), sent: false });
-    rig.audit.durable(1).await.unwrap();
+    rig.audit.wait_until_durable(1).await.unwrap();
     let told = ["fact", "jobId", "action", "detail"].map(|member| rig.facts()[0][member].clone());
     assert_eq!(json!(told), json!(["effect", "one", "cdn_purge_executed", {"endpoint": "/things", "result": "found"}]));
 }
@@ -43,15 +43,15 @@ async fn a_shared_call_has_an_intent_and_an_effect_for_every_job_and_payloads_ar
     let mut intent = intend(&rig, &[id("one"), id("two")]).await.unwrap();
     assert_eq!(rig.facts().len(), 2, "it is in the file before the call");
     assert_eq!(trails[0].position(), AuditPosition { last: Some(1), sent: false });
-    intent.sent();
+    intent.mark_sent();
     intent.effect(Effect::Done, &Detail::default().with("status", 202));
     assert_eq!(
         trails.each_ref().map(JobAudit::position),
         [3, 4].map(|last| AuditPosition { last: Some(last), sent: true })
     );
     let stamp = rig.audit.outcome(trails[0].about(), &Detail::default()).unwrap();
-    rig.audit.durable(stamp.seq).await.unwrap();
-    assert_eq!(rig.folder.verified(), 5);
+    rig.audit.wait_until_durable(stamp.seq).await.unwrap();
+    assert_eq!(rig.folder.verify(), 5);
     let told: Vec<_> = rig
         .facts()
         .iter()
@@ -80,9 +80,9 @@ async fn an_intent_that_is_dropped_says_whether_the_call_was_sent() {
     let _trail = rig.begin("one");
     drop(intend(&rig, &[id("one")]).await.unwrap());
     let mut intent = intend(&rig, &[]).await.unwrap();
-    intent.sent();
+    intent.mark_sent();
     drop(intent);
-    rig.audit.all_durable().await.unwrap();
+    rig.audit.wait_until_all_durable().await.unwrap();
     let told: Vec<_> =
         rig.facts().iter().map(|fact| (fact["jobId"].clone(), fact["detail"]["result"].clone())).collect();
     assert_eq!(told[1], (json!("one"), json!("unsent")));
@@ -113,7 +113,7 @@ async fn only_lines_that_a_task_waits_for_wake_the_thread_that_lingers() {
     let job = audit.begin(Kind::CdnPurge, &id("one"), "cdn_purge_executed", "hash");
     let stamp = audit.outcome(job.about(), &Detail::default()).unwrap();
     assert!(lingers(), "no task waits for this line");
-    assert_eq!(audit.durable(stamp.seq).now_or_never(), None);
+    assert_eq!(audit.wait_until_durable(stamp.seq).now_or_never(), None);
     assert!(!lingers(), "it has to be durable");
     linger();
     let intent = audit.propose(Kind::CdnPurge, &[id("one")], &Detail::default());
@@ -125,7 +125,7 @@ async fn only_lines_that_a_task_waits_for_wake_the_thread_that_lingers() {
     };
     tokio::select! {
         biased;
-        _ = intent.written(&stop) => panic!("there is no writer"),
+        _ = intent.wait_until_written(&stop) => panic!("there is no writer"),
         () = woken => {}
     }
     assert!(!lingers(), "it has to be written");
@@ -139,10 +139,10 @@ async fn many_at_once_are_in_one_chain() {
         let trail = rig.begin(&job);
         intend(&rig, &[id(&job)]).await.unwrap().effect(Effect::Done, &Detail::default());
         let stamp = rig.audit.outcome(trail.about(), &Detail::default()).unwrap();
-        timeout(SOON, rig.audit.durable(stamp.seq)).await.expect("in time").unwrap();
+        timeout(SOON, rig.audit.wait_until_durable(stamp.seq)).await.expect("in time").unwrap();
     };
     futures_util::future::join_all((0..500).map(one)).await;
-    assert_eq!(rig.folder.verified(), 1500);
+    assert_eq!(rig.folder.verify(), 1500);
     assert!(rig.folder.files().len() > 1, "over several files");
 }
 
@@ -151,15 +151,15 @@ async fn with_no_room_nothing_is_intended_and_nothing_durable_until_there_is() {
     let rig = Rig::new();
     let trail = rig.begin("one");
     let mut intent = intend(&rig, &[id("one")]).await.unwrap();
-    intent.sent();
+    intent.mark_sent();
     rig.faults.leave_room(Some(10));
     intent.effect(Effect::Done, &Detail::default());
     rig.wait_for(is_held).await;
     assert!(rig.audit.conditions().borrow().trouble().unwrap().contains("cannot be written"));
-    rig.audit.durable(1).await.unwrap();
+    rig.audit.wait_until_durable(1).await.unwrap();
     assert!(is_held(&rig.audit.conditions().borrow()), "a successful sync does not free space");
     let outcome = rig.audit.outcome(trail.about(), &Detail::default()).unwrap();
-    let waits = timeout(20 * RETRY, rig.audit.durable(outcome.seq)).await;
+    let waits = timeout(20 * RETRY, rig.audit.wait_until_durable(outcome.seq)).await;
     assert!(waits.is_err(), "nothing may be acknowledged");
     let before = rig.folder.text();
     let waits =
@@ -168,12 +168,12 @@ async fn with_no_room_nothing_is_intended_and_nothing_durable_until_there_is() {
     rig.stop.cancel();
     intend(&rig, &[id("one")]).await.expect_err("whoever is stopped does not wait");
     assert_eq!(rig.folder.text(), before);
-    assert_eq!(rig.folder.verified(), 1);
+    assert_eq!(rig.folder.verify(), 1);
 
     rig.faults.leave_room(None);
     rig.wait_for(|condition| *condition == AuditCondition::Writable).await;
-    timeout(SOON, rig.audit.durable(outcome.seq)).await.expect("in time").unwrap();
-    assert_eq!(rig.folder.verified(), 3, "what was refused left nothing");
+    timeout(SOON, rig.audit.wait_until_durable(outcome.seq)).await.expect("in time").unwrap();
+    assert_eq!(rig.folder.verify(), 3, "what was refused left nothing");
     assert!(!rig.tasks_ended());
 }
 
@@ -191,7 +191,7 @@ async fn an_intent_that_hits_the_full_disk_is_not_followed_by_its_call() {
     refused.expect_err("it is not in the file");
     assert!(!trail.position().sent);
     rig.faults.leave_room(None);
-    timeout(SOON, rig.audit.all_durable()).await.expect("in time").unwrap();
+    timeout(SOON, rig.audit.wait_until_all_durable()).await.expect("in time").unwrap();
     assert_eq!(rig.facts()[1]["detail"]["result"], "unsent");
 }
 
@@ -199,15 +199,15 @@ async fn an_intent_that_hits_the_full_disk_is_not_followed_by_its_call() {
 async fn a_failed_sync_ends_the_process_and_nothing_counts_as_durable_after_it() {
     let mut rig = Rig::new();
     let stamp = rig.audit.outcome(rig.begin("one").about(), &Detail::default()).unwrap();
-    rig.audit.durable(stamp.seq).await.unwrap();
+    rig.audit.wait_until_durable(stamp.seq).await.unwrap();
     rig.faults.fail_syncs();
     let stamp = rig.audit.outcome(rig.begin("two").about(), &Detail::default()).unwrap();
-    let durable = timeout(SOON, rig.audit.durable(stamp.seq)).await.expect("in time");
+    let durable = timeout(SOON, rig.audit.wait_until_durable(stamp.seq)).await.expect("in time");
     assert_eq!(durable, Err(Unwritten));
     assert_eq!(timeout(SOON, rig.exits.next()).await.expect("in time"), "audit sync");
     intend(&rig, &[id("one")]).await.expect_err("no call is sent any more");
     let proposed = rig.audit.propose(Kind::CdnPurge, &[id("one")], &Detail::default());
-    proposed.written(&rig.stop).await.expect_err("none that was proposed already, either");
+    proposed.wait_until_written(&rig.stop).await.expect_err("none that was proposed already, either");
 }
 
 #[tokio::test]
@@ -215,10 +215,10 @@ async fn a_file_that_is_removed_ends_the_process_and_nothing_counts_as_durable_a
     let mut rig = Rig::new();
     let trail = rig.begin("one");
     let seq = |trail: &JobAudit| rig.audit.outcome(trail.about(), &Detail::default()).unwrap().seq;
-    rig.audit.durable(seq(&trail)).await.unwrap();
+    rig.audit.wait_until_durable(seq(&trail)).await.unwrap();
     std::fs::remove_file(rig.folder.path().join("audit.jsonl")).unwrap();
     let lost = seq(&trail);
-    assert!(timeout(SOON, rig.audit.durable(lost)).await.expect("in time").is_err());
+    assert!(timeout(SOON, rig.audit.wait_until_durable(lost)).await.expect("in time").is_err());
     assert_eq!(timeout(SOON, rig.exits.next()).await.expect("in time"), "audit sync");
 }
 
@@ -231,7 +231,7 @@ async fn without_an_audit_nothing_waits_and_nothing_is_written() {
     intent.effect(Effect::Done, &Detail::default());
     assert_eq!(audit.outcome(trail.about(), &Detail::default()), None);
     assert_eq!(trail.position(), AuditPosition::default());
-    audit.all_durable().await.unwrap();
+    audit.wait_until_all_durable().await.unwrap();
     audit.wait_until_writable().await.unwrap();
 }
 
@@ -243,7 +243,7 @@ async fn what_was_written_last_is_durable_when_it_is_closed() {
     }
     rig.audit.close().await;
     rig.supervisor.stop().await;
-    assert_eq!(rig.folder.verified(), 200);
+    assert_eq!(rig.folder.verify(), 200);
 }
 
 impl Rig {
@@ -285,7 +285,7 @@ async fn the_end_of_the_chain_is_told_once_a_minute_while_it_moves_and_at_the_en
     let write = async || {
         let intent = intend(&rig, &[id("a")]).await.unwrap();
         drop(intent);
-        rig.audit.all_durable().await.unwrap();
+        rig.audit.wait_until_all_durable().await.unwrap();
     };
     let last = || {
         let facts = rig.facts();

@@ -113,13 +113,13 @@ impl Writer {
                     shared.block(&format!("{}: {error}", log.name()));
                     sleep(RETRY).await;
                 }
-                Err(WriteError::Sync(error)) => return shared.unsynced(&error),
+                Err(WriteError::Sync(error)) => return shared.fail_sync(&error),
             }
         }
     }
 }
 
-fn blocked(why: &str) -> AuditCondition {
+fn blocked_condition(why: &str) -> AuditCondition {
     AuditCondition::Blocked(format!("the audit log cannot be written: {why}"))
 }
 
@@ -141,7 +141,7 @@ async fn sync(shared: Arc<Shared>) {
             let (synced, hung) = shared.run_watched("syncing it", move || file.sync()).await;
             match synced {
                 Ok(Ok(())) => hung.iter().for_each(|hung| shared.unblock_after(hung)),
-                Ok(Err(error)) => return shared.unsynced(&error),
+                Ok(Err(error)) => return shared.fail_sync(&error),
                 Err(_) => return shared.fail(),
             }
         }
@@ -234,7 +234,7 @@ impl Shared {
             return (done, None);
         }
         let why = format!("{what}: it takes longer than {HANGS:?} and has not ended");
-        let hung = blocked(&why);
+        let hung = blocked_condition(&why);
         if *self.condition.borrow() == AuditCondition::Writable {
             self.block(&why);
         }
@@ -263,12 +263,12 @@ impl Shared {
     }
 
     fn block(&self, why: &str) {
-        if self.set_condition(blocked(why)) {
+        if self.set_condition(blocked_condition(why)) {
             warn!(why, "the audit log cannot be written: nothing is changed and nothing acknowledged until it can");
         }
     }
 
-    fn unsynced(&self, why: &io::Error) {
+    fn fail_sync(&self, why: &io::Error) {
         error!(%why, "the audit log could not be synced: it is unknown what of it is on the disk");
         self.fail();
     }

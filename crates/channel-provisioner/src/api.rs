@@ -115,7 +115,7 @@ impl<'a> GenesysChannels<'a> {
             Ok(answer) => {
                 parse_created(&answer, channel.id).map_or_else(|error| Ordered::Lost(error.into()), Ordered::Made)
             }
-            Err(error) => unmade(error),
+            Err(error) => failed_order(error),
         }
     }
 }
@@ -126,7 +126,7 @@ fn parse_created(answer: &ApiAnswer, id: Uuid) -> Result<ChannelAnswer, ApiError
     Ok(ChannelAnswer { status: answer.status, channel: answer.json_of(&id.to_string())? })
 }
 
-fn unmade(error: ApiError) -> Ordered {
+fn failed_order(error: ApiError) -> Ordered {
     match (error.class, error.status) {
         (ErrorClass::Permanent, Some(409)) => Ordered::Taken(error.into()),
         (ErrorClass::Ambiguous, _) => Ordered::Lost(error.into()),

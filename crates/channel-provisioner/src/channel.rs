@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use genfleet_core::{
     hash,
-    job::{JobId, derived_id},
+    job::{JobId, derive_id},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -82,7 +82,7 @@ pub(crate) struct SecurityProfile {
 impl Channel {
     /// Creates the channel that `job` requests with a valid payload.
     pub(crate) fn of(job: &JobId, payload: Payload, most_sessions: u32) -> Self {
-        let id = derived_id(&format!("channel:{job}"));
+        let id = derive_id(&format!("channel:{job}"));
         let written = id.to_string();
         let default_name = || format!("WebMessaging-{}", written.chars().take(8).collect::<String>());
         let default_sessions = i64::from(DEFAULT_SESSIONS.min(most_sessions));
@@ -106,7 +106,7 @@ impl Channel {
     }
 
     /// Creates the report of a created channel.
-    pub(crate) fn made(mut self, answer: &ChannelAnswer) -> ChannelReport {
+    pub(crate) fn report_created(mut self, answer: &ChannelAnswer) -> ChannelReport {
         let id = answer.channel.get("id").and_then(Value::as_str).unwrap_or_default();
         if !id.is_empty() && !id.eq_ignore_ascii_case(&self.id.to_string()) {
             let message =
@@ -119,7 +119,7 @@ impl Channel {
     }
 
     /// Creates the report of an existing channel, with the members that it shows, and otherwise those that are sent.
-    pub(crate) fn adopted(mut self, answer: &ChannelAnswer) -> ChannelReport {
+    pub(crate) fn report_found(mut self, answer: &ChannelAnswer) -> ChannelReport {
         let found = Value::Object(answer.channel.clone());
         let compared = COMPARED.into_iter().chain(PROTECTION);
         let differing: Vec<&str> = compared.filter(|member| self.differs(&found, member)).collect();
@@ -134,7 +134,7 @@ impl Channel {
         ChannelReport {
             name: shown("name", message.name),
             queue_id: shown("queueId", message.queue_id),
-            security_profile: message.security_profile.shown_by(&found["security"]),
+            security_profile: message.security_profile.with_members_of(&found["security"]),
             ..message
         }
     }
@@ -154,7 +154,7 @@ impl Channel {
             name: text(&self.body["name"]),
             queue_id: self.queue_id().to_owned(),
             status,
-            security_profile: SecurityProfile::default().shown_by(&self.body["security"]),
+            security_profile: SecurityProfile::default().with_members_of(&self.body["security"]),
             adopted,
             compliance_hash: hash::sha256(hash::canonical(&self.body)),
             warnings: self.warnings,
@@ -164,7 +164,7 @@ impl Channel {
 
 impl SecurityProfile {
     /// Replaces the domains and the policy by those in `security`.
-    fn shown_by(self, security: &Value) -> Self {
+    fn with_members_of(self, security: &Value) -> Self {
         let list = |member: &str| security.get(member).and_then(Value::as_array);
         let texts = |all: &Vec<Value>| all.iter().filter_map(Value::as_str).map(str::to_owned).collect();
         Self {
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(body["security"]["sanitizeHtml"], true);
         assert_eq!(body["security"]["cspHeaders"][0], "script-src 'unsafe-inline' https:");
         assert_eq!(body["security"]["allowedDomains"], json!(["https://shop.example", "https://b.example:8443"]));
-        let report = channel.made(&ChannelAnswer { status: 201, channel: Map::new() });
+        let report = channel.report_created(&ChannelAnswer { status: 201, channel: Map::new() });
         assert_eq!(report.security_profile.domains, ["https://shop.example", "https://b.example:8443"]);
         let about = [
             "script-src allows 'unsafe-inline'",
@@ -293,7 +293,8 @@ mod tests {
         let channel = channel(&least());
         let sent = channel.body.clone();
         let report =
-            serde_json::to_value(channel.made(&ChannelAnswer { status: 201, channel: object(&sent) })).unwrap();
+            serde_json::to_value(channel.report_created(&ChannelAnswer { status: 201, channel: object(&sent) }))
+                .unwrap();
         let profile = json!({"cspEnforced": true, "xssPrevention": true, "domains": ["https://example.com"]});
         let expected = json!({"channelId": sent["id"], "name": sent["name"], "queueId": QUEUE, "status": 201,
             "securityProfile": profile, "adopted": false, "warnings": [], "complianceHash": hash::sha256(hash::canonical(&sent))});
@@ -304,11 +305,11 @@ mod tests {
     fn a_channel_that_was_there_and_differs_is_adopted_with_a_warning() {
         let channel = channel(&least());
         let mut found = channel.body.clone();
-        let same = channel.clone().adopted(&ChannelAnswer { status: 200, channel: object(&found) });
+        let same = channel.clone().report_found(&ChannelAnswer { status: 200, channel: object(&found) });
         assert_eq!((same.adopted, same.warnings.len(), same.status), (true, 0, 200));
         found["queueId"] = json!("another");
         found["security"]["version"] = json!(3);
-        let report = channel.adopted(&ChannelAnswer { status: 200, channel: object(&found) });
+        let report = channel.report_found(&ChannelAnswer { status: 200, channel: object(&found) });
         assert!(report.warnings[0].ends_with(": queueId"), "{:?}", report.warnings);
         assert_eq!((report.queue_id.as_str(), report.warnings.len()), ("another", 1));
     }
@@ -321,7 +322,7 @@ mod tests {
         let adopted = |security: &Value| {
             let mut found = channel.body.clone();
             found["security"] = security.clone();
-            channel.clone().adopted(&ChannelAnswer { status: 200, channel: object(&found) })
+            channel.clone().report_found(&ChannelAnswer { status: 200, channel: object(&found) })
         };
         let differing = json!({"cspHeaders": [], "xssPrevention": false, "sanitizeHtml": false,
             "allowedDomains": ["https://other.example"]});
@@ -343,7 +344,8 @@ mod tests {
 
     #[test]
     fn an_id_that_is_not_ours_is_told() {
-        let report = channel(&least()).made(&ChannelAnswer { status: 201, channel: object(&json!({"id": "theirs"})) });
+        let report =
+            channel(&least()).report_created(&ChannelAnswer { status: 201, channel: object(&json!({"id": "theirs"})) });
         assert_eq!((report.channel_id.as_str(), report.warnings.len()), ("theirs", 1));
     }
 }

@@ -126,23 +126,23 @@ impl ChannelProvisioner {
         }
         if let Some(found) = api.find(channel.id).await? {
             if job.may_have_run_before() {
-                found_made(job, &channel);
+                record_found(job, &channel);
             }
-            return Ok(Progress::Done(channel.adopted(&found)));
+            return Ok(Progress::Done(channel.report_found(&found)));
         }
         let taken = self.licences.take(job, &channel).await?;
         match taken.ordered {
             Some(ordered) => {
-                ordered_channel(job, add_count_warning(channel, taken.count), ordered).await.map(Progress::Done)
+                finish_order(job, add_count_warning(channel, taken.count), ordered).await.map(Progress::Done)
             }
             None if may_be_there(job, state) => {
                 Ok(Progress::Begun { state: ChannelState { waited: true }, again_in: READ_LAG })
             }
-            None => Err(self.none_left()),
+            None => Err(self.no_licence_left()),
         }
     }
 
-    fn none_left(&self) -> JobError {
+    fn no_licence_left(&self) -> JobError {
         let limit = self.licences.limit();
         let message = format!("all {limit} licences are taken: delete a channel, or raise --license-limit");
         JobError::permanent("license_limit_reached", message)
@@ -158,8 +158,8 @@ fn may_be_there(job: &JobContext, state: &ChannelState) -> bool {
 
 /// Appends to the audit that the job's channel was found. Only this job uses its id, so an earlier request of this job
 /// created it.
-fn found_made(job: &JobContext, channel: &Channel) {
-    job.found(&Detail::default().with("channelId", channel.id.to_string()).with("endpoint", api::CHANNELS));
+fn record_found(job: &JobContext, channel: &Channel) {
+    job.record_found(&Detail::default().with("channelId", channel.id.to_string()).with("endpoint", api::CHANNELS));
 }
 
 fn add_count_warning(mut channel: Channel, count: Count) -> Channel {
@@ -171,17 +171,17 @@ fn add_count_warning(mut channel: Channel, count: Count) -> Channel {
 }
 
 /// Returns the created channel, or finds it if it is unknown whether it was created.
-async fn ordered_channel(job: &JobContext, channel: Channel, ordered: Ordered) -> Result<ChannelReport, JobError> {
+async fn finish_order(job: &JobContext, channel: Channel, ordered: Ordered) -> Result<ChannelReport, JobError> {
     let error = match ordered {
-        Ordered::Made(answer) => return Ok(channel.made(&answer)),
+        Ordered::Made(answer) => return Ok(channel.report_created(&answer)),
         Ordered::Refused(error) => return Err(error),
         Ordered::Taken(error) => error,
         Ordered::Lost(error) => JobError { class: ErrorClass::Transient, ..error },
     };
     match GenesysChannels::new(job).find_until(channel.id, Instant::now() + READ_LAG).await? {
         Some(found) => {
-            found_made(job, &channel);
-            Ok(channel.adopted(&found))
+            record_found(job, &channel);
+            Ok(channel.report_found(&found))
         }
         None => Err(error),
     }

@@ -77,7 +77,7 @@ impl Licences {
             count = api.count().await?;
         }
         match count {
-            Count::Channels(total) if total < self.limit && total + recent.unseen() >= self.limit => {
+            Count::Channels(total) if total < self.limit && total + recent.count_unseen() >= self.limit => {
                 recent.wait_until_seen(api).await?;
                 api.count().await
             }
@@ -100,7 +100,7 @@ impl Recent {
     }
 
     /// Returns how many new channels a count may not include yet.
-    fn unseen(&mut self) -> u64 {
+    fn count_unseen(&mut self) -> u64 {
         let now = Instant::now();
         self.ordered.retain(|(_, until)| now < *until);
         self.ordered.len().try_into().unwrap_or(u64::MAX)

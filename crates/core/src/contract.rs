@@ -47,7 +47,7 @@ impl KindContract {
             kind: H::KIND,
             action: H::ACTION,
             job: JobSchema::new::<H::Payload>(H::KIND).document().clone(),
-            report: schema_of_written::<H::Report>(),
+            report: schema_of_serialized::<H::Report>(),
             terms: H::terms(),
         }
     }
@@ -87,7 +87,7 @@ fn report(contract: &KindContract) -> Value {
 }
 
 /// The schema of a serialized `T`.
-fn schema_of_written<T: JsonSchema>() -> Value {
+fn schema_of_serialized<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().for_serialize().with(|settings| settings.inline_subschemas = true);
     let settings = settings.with_transform(RestrictFormats::default());
     settings.into_generator().into_root_schema_for::<T>().to_value()

@@ -22,7 +22,7 @@ use crate::{
 use genfleet_audit::{Detail, Intent, Unwritten};
 use genfleet_genesys::{ApiAnswer, ApiError, ApiRequest, Caller, GenesysClient, Listed, Listing, Rights};
 use genfleet_job::{
-    DEFAULT_MAX_ATTEMPTS, JobId, Kind, Violation, clock::SharedClock, derived_id, error::JobError, lease::Lease,
+    DEFAULT_MAX_ATTEMPTS, JobId, Kind, Violation, clock::SharedClock, derive_id, error::JobError, lease::Lease,
     options::ConfigError, retry::RetryPolicy, supervisor::Supervisor, trace_context::TraceContext,
 };
 
@@ -232,7 +232,7 @@ impl JobContext {
     /// id of the client's choice: whoever runs the job again finds its own object by it. Another payload has another
     /// marker.
     pub fn marker(&self) -> String {
-        let id = derived_id(&format!("marker:{}:{}", self.id, self.payload_sha256)).simple().to_string();
+        let id = derive_id(&format!("marker:{}:{}", self.id, self.payload_sha256)).simple().to_string();
         format!("[genfleet:{}]", id.get(..16).unwrap_or(&id))
     }
 
@@ -291,7 +291,7 @@ impl JobContext {
     }
 
     /// Records in the audit that this job is about to change something by other means than [`send`](Self::send), and
-    /// waits until the record is written. Call [`Intent::sent`] right before the change and [`Intent::effect`] after
+    /// waits until the record is written. Call [`Intent::mark_sent`] right before the change and [`Intent::effect`] after
     /// it. `detail` describes the change without payloads and secrets.
     pub async fn intend(&self, detail: &Detail) -> Result<Intent, JobError> {
         let jobs = std::slice::from_ref(&self.id);
@@ -301,13 +301,13 @@ impl JobContext {
 
     /// Records in the audit that a change which an earlier attempt intended is already made, so that nothing is sent
     /// for it. `detail` describes the change without payloads and secrets.
-    pub fn found(&self, detail: &Detail) {
-        self.genesys.audit().found(self.kind, &self.id, detail);
+    pub fn record_found(&self, detail: &Detail) {
+        self.genesys.audit().record_found(self.kind, &self.id, detail);
     }
 
     /// Records how far this attempt came, in case the handler does not return (it panics or is given up): the next
     /// attempt continues from `state`; if there is none, `details` go into the event's `error`.
-    pub fn reached(&self, state: &impl Serialize, details: Map<String, Value>) {
+    pub fn record_progress(&self, state: &impl Serialize, details: Map<String, Value>) {
         let mut record = self.record();
         record.state = serde_json::to_value(state).ok();
         record.details = details;

@@ -118,7 +118,7 @@ impl OutsideClient {
         }
         let mut span = request.begin_span(caller);
         if let Some(intent) = &mut intent {
-            intent.sent();
+            intent.mark_sent();
         }
         let exchange = self.exchange(outgoing).await;
         end_span(&mut span, &exchange);
@@ -130,7 +130,7 @@ impl OutsideClient {
 
     /// Checks what can be checked of an address before it is looked up; a redirect is checked like any other.
     fn check(&self, url: &Url) -> Result<(), OutsideError> {
-        let refused = |why: &str| OutsideError::Refused(format!("{} {why}", shown(url)));
+        let refused = |why: &str| OutsideError::Refused(format!("{} {why}", origin(url)));
         if !["http", "https"].contains(&url.scheme()) || !url.username().is_empty() || url.password().is_some() {
             return Err(refused("is no http or https address without a password"));
         }
@@ -146,7 +146,7 @@ impl OutsideClient {
             let message = format!("{host} does not answer within {} s", ANSWER.as_secs());
             return Err(OutsideError::Failed(TransportFailure::TimedOut, message));
         };
-        let (head, body) = answered.map_err(|error| failed(&host, &error))?.into_parts();
+        let (head, body) = answered.map_err(|error| connection_error(&host, &error))?.into_parts();
         let meter = head.extensions.get::<Meter>().cloned();
         meter.iter().for_each(Meter::reset);
         Ok(OutsideAnswer { status: head.status.as_u16(), headers: head.headers, body, meter })
@@ -157,7 +157,7 @@ impl OutsideClient {
     async fn request(&self, outgoing: Request<Full<Bytes>>) -> Result<Response<Incoming>, legacy::Error> {
         let again = (!changes(outgoing.method())).then(|| outgoing.clone());
         match (self.client.request(outgoing).await, again) {
-            (Err(error), Some(again)) if was_kept(&error) => self.unpooled.request(again).await,
+            (Err(error), Some(again)) if was_reused(&error) => self.unpooled.request(again).await,
             (answered, _) => answered,
         }
     }
@@ -187,7 +187,7 @@ impl OutsideRequest {
         let mut url = self.url.clone();
         url.set_fragment(None);
         let uri: Uri = url.as_str().parse().map_err(|_| {
-            let why = format!("{} has a path that cannot be sent", shown(&url));
+            let why = format!("{} has a path that cannot be sent", origin(&url));
             OutsideError::Failed(TransportFailure::NeverSent, why)
         })?;
         let mut request = Request::new(Full::new(self.body.clone()));
@@ -204,7 +204,7 @@ impl OutsideRequest {
         Span::start(caller.traces, || {
             SpanDetails::new(SpanKind::Client, format!("{} {}", self.method, self.name))
                 .with(attribute::HTTP_REQUEST_METHOD, self.method.to_string())
-                .with(attribute::URL_FULL, shown(&self.url))
+                .with(attribute::URL_FULL, origin(&self.url))
                 .with_some(attribute::SERVER_ADDRESS, self.url.host_str().map(str::to_owned))
                 .with_some(attribute::SERVER_PORT, self.url.port_or_known_default().map(i64::from))
         })
@@ -287,14 +287,14 @@ fn changes(method: &Method) -> bool {
 }
 
 /// Returns whether the connection that broke had answered an earlier request.
-fn was_kept(error: &legacy::Error) -> bool {
+fn was_reused(error: &legacy::Error) -> bool {
     let mut extensions = Extensions::new();
     error.connect_info().inspect(|info| info.get_extras(&mut extensions));
     extensions.get::<Meter>().is_some_and(Meter::has_answered)
 }
 
 /// Scheme, host and port: path and query may hold a secret.
-fn shown(url: &Url) -> String {
+fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
@@ -310,7 +310,7 @@ async fn intend(request: &OutsideRequest, caller: &Caller<'_>, audit: &Audit) ->
     let detail = Detail::default()
         .with_some("bodySha256", (!request.body.is_empty()).then(|| hash::sha256(&request.body)))
         .with("endpoint", request.name)
-        .with("host", shown(&request.url))
+        .with("host", origin(&request.url))
         .with_some("jobs", (caller.jobs.len() > 1).then_some(caller.jobs.len()))
         .with("method", request.method.as_str())
         .with("path", request.url.path());
@@ -348,7 +348,7 @@ fn end_span(span: &mut Span, exchange: &Result<OutsideAnswer, OutsideError>) {
 }
 
 /// Finds the reason among the causes of `error`.
-fn failed(host: &str, error: &legacy::Error) -> OutsideError {
+fn connection_error(host: &str, error: &legacy::Error) -> OutsideError {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(each) = cause {
         if let Some(refused) = each.downcast_ref::<AddressRefused>() {

@@ -41,7 +41,7 @@ pub(crate) async fn check(options: &DoctorOptions, kinds: &[KindNeeds], is_simul
         None => region.ok(&addresses.environment),
     }];
     for url in [&addresses.token, &addresses.api] {
-        findings.extend(unencrypted(url.scheme(), url.host_str().unwrap_or_default(), url.as_str()));
+        findings.extend(check_encryption(url.scheme(), url.host_str().unwrap_or_default(), url.as_str()));
     }
     findings.extend(operations(options, &calling));
     let client = GenesysClient::new(
@@ -68,7 +68,7 @@ fn operations(options: &DoctorOptions, kinds: &[KindNeeds]) -> Vec<Finding> {
 }
 
 /// Warns if client id, secret and token would be sent over the network unencrypted.
-fn unencrypted(scheme: &str, host: &str, url: &str) -> Option<Finding> {
+fn check_encryption(scheme: &str, host: &str, url: &str) -> Option<Finding> {
     let local = ["localhost", "127.0.0.1", "[::1]"].contains(&host);
     (scheme == "http" && !local).then(|| {
         let found = "without TLS: the secret and the token can be read in the network";
@@ -96,8 +96,8 @@ mod tests {
 
     #[test]
     fn without_tls_every_other_machine_is_reported() {
-        assert!(unencrypted("http", "127.0.0.1", "http://127.0.0.1:8480/").is_none());
-        assert!(unencrypted("https", "api.mypurecloud.ie", "https://api.mypurecloud.ie/").is_none());
-        assert!(unencrypted("http", "gateway.example", "http://gateway.example/").is_some());
+        assert!(check_encryption("http", "127.0.0.1", "http://127.0.0.1:8480/").is_none());
+        assert!(check_encryption("https", "api.mypurecloud.ie", "https://api.mypurecloud.ie/").is_none());
+        assert!(check_encryption("http", "gateway.example", "http://gateway.example/").is_some());
     }
 }

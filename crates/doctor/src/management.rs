@@ -12,7 +12,7 @@ use reqwest::{Certificate, Client, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 
-use self::address::{decoded, given_base, guessed_base};
+use self::address::{decode, default_base, parse_base};
 use super::{
     bindings::{self, ReportedBinding},
     clock, consumer_timeout, delays,
@@ -88,13 +88,13 @@ impl Management {
         let queue = addresses.first().context("the queue's address names no host")?;
         let given = options.management()?;
         let mut base = match &given {
-            Some(given) => given_base(given.expose_secret())?,
-            None => guessed_base(queue)?,
+            Some(given) => parse_base(given.expose_secret())?,
+            None => default_base(queue)?,
         };
         // If the address names no user, that of the queue is used.
         let named = !base.username().is_empty();
-        let user = if named { decoded(base.username()) } else { queue.user.clone() };
-        let password = if named { decoded(base.password().unwrap_or_default()).into() } else { queue.password.clone() };
+        let user = if named { decode(base.username()) } else { queue.user.clone() };
+        let password = if named { decode(base.password().unwrap_or_default()).into() } else { queue.password.clone() };
         // Without user and password the address can be shown.
         let _ = base.set_username("");
         let _ = base.set_password(None);
@@ -177,17 +177,17 @@ impl BrokerReport {
         let queues = self.queues.as_deref().unwrap_or_default();
         let user = self.policies.as_deref().unwrap_or_default();
         let operator = self.operator_policies.as_deref().unwrap_or_default();
-        let mut findings = judged("broker.nodes", "the nodes", &self.nodes, nodes::judge);
-        findings.extend(judged("broker.feature_flags", "the feature flags", &self.flags, |flags| {
+        let mut findings = judge_reported("broker.nodes", "the nodes", &self.nodes, nodes::judge);
+        findings.extend(judge_reported("broker.feature_flags", "the feature flags", &self.flags, |flags| {
             vec![feature_flags::judge(flags)]
         }));
-        findings.extend(judged("broker.bindings", "the bindings", &self.bindings, |reported| {
+        findings.extend(judge_reported("broker.bindings", "the bindings", &self.bindings, |reported| {
             vec![bindings::judge(&wanted, reported, &queues.iter().map(|queue| queue.name.as_str()).collect())]
         }));
-        findings.extend(judged("broker.policies", "the policies", &self.policies, |user| {
+        findings.extend(judge_reported("broker.policies", "the policies", &self.policies, |user| {
             policies::judge(&wanted, prefix, user, operator)
         }));
-        findings.extend(judged("broker.replicas", "the queues' replicas", &self.queues, |reported| {
+        findings.extend(judge_reported("broker.replicas", "the queues' replicas", &self.queues, |reported| {
             queues::replicas(&wanted, reported, nodes)
         }));
         findings.extend(delays::overdue(prefix, queues));
@@ -197,7 +197,7 @@ impl BrokerReport {
     }
 }
 
-fn judged<T>(
+fn judge_reported<T>(
     check: &'static str,
     looked_at: &str,
     reported: &Result<Vec<T>, String>,

@@ -74,11 +74,11 @@ pub(crate) fn judge(wanted: &Topology, prefix: &str, user: &[Policy], operator: 
     for queue in &wanted.queues {
         let class = Class::of(prefix, &queue.name);
         for (author, policies) in [(Author::User, &user), (Author::Operator, &operator)] {
-            let Some(policy) = applied(policies, &queue.name) else { continue };
+            let Some(policy) = find_applied(policies, &queue.name) else { continue };
             applying.insert((author, policy.name.clone()));
             for (key, value) in &policy.definition {
                 let Some((level, why)) = weakening(class, key, value) else { continue };
-                let what = format!("{} {} sets {key} to {}", author.word(), policy.name, shown(value));
+                let what = format!("{} {} sets {key} to {}", author.word(), policy.name, value_text(value));
                 effects.entry((level, author, what, why)).or_default().push(queue.name.clone());
             }
         }
@@ -100,7 +100,7 @@ pub(crate) fn judge(wanted: &Topology, prefix: &str, user: &[Policy], operator: 
 pub(crate) fn lowest(user: &[Policy], operator: &[Policy], queue: &str, key: &str) -> Option<u64> {
     let value = |(policies, author)| {
         let (readable, _) = readable(policies, author);
-        applied(&readable, queue)?.definition.get(key)?.as_u64()
+        find_applied(&readable, queue)?.definition.get(key)?.as_u64()
     };
     [(user, Author::User), (operator, Author::Operator)].into_iter().filter_map(value).min()
 }
@@ -129,12 +129,12 @@ fn readable(policies: &[Policy], author: Author) -> (Vec<(Regex, &Policy)>, Vec<
     (readable, findings)
 }
 
-fn applied<'a>(policies: &[(Regex, &'a Policy)], queue: &str) -> Option<&'a Policy> {
+fn find_applied<'a>(policies: &[(Regex, &'a Policy)], queue: &str) -> Option<&'a Policy> {
     let matching = policies.iter().filter(|(pattern, _)| pattern.is_match(queue));
     matching.map(|(_, policy)| *policy).max_by_key(|policy| policy.priority)
 }
 
-fn shown(value: &Value) -> String {
+fn value_text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

@@ -14,7 +14,7 @@ pub(crate) fn judge(identity: &BrokerIdentity) -> Finding {
     let check = Check::new("broker.version", "the broker's version");
     let BrokerIdentity { product, version, .. } = identity;
     let found = format!("{product} {version}");
-    let Some((major, minor, patch)) = parsed(version).filter(|_| product == "RabbitMQ") else {
+    let Some((major, minor, patch)) = parse(version).filter(|_| product == "RabbitMQ") else {
         return check
             .warning(found, "use RabbitMQ 3.10 to 4.x: quorum queues and delays are not tested with another broker");
     };
@@ -35,7 +35,7 @@ pub(crate) fn judge(identity: &BrokerIdentity) -> Finding {
     check.ok(found)
 }
 
-fn parsed(version: &str) -> Option<(u32, u32, u32)> {
+fn parse(version: &str) -> Option<(u32, u32, u32)> {
     let mut parts = version.split(['.', '-', '+']).map(|part| part.parse::<u32>().ok());
     Some((parts.next()??, parts.next()??, parts.next().flatten().unwrap_or(0)))
 }

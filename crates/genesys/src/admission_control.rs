@@ -227,7 +227,7 @@ impl AdmissionControl {
         let SendGrant { reservation, slot, role, permission: _, token: _ } = grant;
         let sign = match outcome {
             RequestOutcome::Answered { status, rate_limits, signal } => {
-                self.budget.answered(reservation, request.at, now, rate_limits);
+                self.budget.record_answer(reservation, request.at, now, rate_limits);
                 self.record_answer(request, status, signal, now)
             }
             RequestOutcome::NeverSent => {
@@ -235,11 +235,11 @@ impl AdmissionControl {
                 HealthSign::Unhealthy
             }
             RequestOutcome::Lost => {
-                self.budget.lost(reservation, now);
+                self.budget.record_loss(reservation, now);
                 HealthSign::Unhealthy
             }
             RequestOutcome::Dropped => {
-                self.budget.lost(reservation, now);
+                self.budget.record_loss(reservation, now);
                 self.slow_start.free(&slot, HealthSign::Unhealthy);
                 return self.abandon_probe(role, now);
             }
@@ -500,7 +500,7 @@ impl AdmissionControl {
         };
         let workers = self.workers.states().map(|(reason, is_held)| (ClosedReason::Worker(reason), is_held));
         let holds = ClosedReason::ALL.into_iter().map(|reason| (reason, is_held(reason))).chain(workers).collect();
-        AdmissionGauges { holds, time_paused: self.pause.total(now), budget_left: self.budget.left(now) }
+        AdmissionGauges { holds, time_paused: self.pause.total(now), budget_left: self.budget.remaining(now) }
     }
 
     fn report_breaker(&mut self, change: BreakerChange) {

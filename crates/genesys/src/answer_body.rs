@@ -44,12 +44,12 @@ pub(crate) fn request_id(headers: &HeaderMap) -> Option<String> {
     ["inin-correlation-id", "x-request-id"]
         .into_iter()
         .find_map(|name| headers.get(name)?.to_str().ok().filter(|id| !id.is_empty()))
-        .map(|id| cut(id, 256))
+        .map(|id| truncate(id, 256))
 }
 
 /// Reads the API's id of a request out of an error body, for an answer whose headers have none.
 pub(crate) fn context_id(details: &Map<String, Value>) -> Option<String> {
-    details.get("contextId").and_then(Value::as_str).filter(|id| !id.is_empty()).map(|id| cut(id, 256))
+    details.get("contextId").and_then(Value::as_str).filter(|id| !id.is_empty()).map(|id| truncate(id, 256))
 }
 
 /// Reads what a body says about an error: the known members, or the beginning of a text as `body`.
@@ -59,7 +59,7 @@ pub(crate) fn error_details(body: &[u8]) -> Map<String, Value> {
         return MEMBERS.into_iter().chain(FURTHER_MEMBERS).filter_map(member).collect();
     }
     let start = body.get(..body.len().min(LONGEST_TEXT * 4)).unwrap_or_default();
-    let text = cut(String::from_utf8_lossy(start).trim(), LONGEST_TEXT);
+    let text = truncate(String::from_utf8_lossy(start).trim(), LONGEST_TEXT);
     if text.is_empty() { Map::new() } else { Map::from_iter([("body".to_owned(), Value::String(text))]) }
 }
 
@@ -79,15 +79,15 @@ pub(crate) fn error_sentence(details: &Map<String, Value>) -> String {
 fn shorten(value: Value) -> Value {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => value,
-        Value::String(text) => Value::String(cut(&text, LONGEST_MEMBER)),
+        Value::String(text) => Value::String(truncate(&text, LONGEST_MEMBER)),
         Value::Array(_) | Value::Object(_) => {
             let text = value.to_string();
-            if text.len() <= LONGEST_MEMBER { value } else { Value::String(cut(&text, LONGEST_MEMBER)) }
+            if text.len() <= LONGEST_MEMBER { value } else { Value::String(truncate(&text, LONGEST_MEMBER)) }
         }
     }
 }
 
-fn cut(text: &str, characters: usize) -> String {
+fn truncate(text: &str, characters: usize) -> String {
     text.chars().take(characters).collect()
 }
 

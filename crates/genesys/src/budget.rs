@@ -94,10 +94,10 @@ impl Budget {
 
     pub(crate) fn usage(&mut self, now: Instant) -> BudgetUsage {
         BudgetUsage {
-            last_minute: self.allotment.sent(now),
+            last_minute: self.allotment.count_sent(now),
             token_limit: self.limit(),
             allotted: self.allotment.per_minute(),
-            left: self.left(now),
+            left: self.remaining(now),
         }
     }
 
@@ -106,11 +106,11 @@ impl Budget {
     }
 
     /// Returns what is left of this window, and of this process's share of the client's limit.
-    pub(crate) fn left(&mut self, now: Instant) -> u32 {
-        self.left_of_token(now).min(self.allotment.left(now))
+    pub(crate) fn remaining(&mut self, now: Instant) -> u32 {
+        self.remaining_of_token(now).min(self.allotment.remaining(now))
     }
 
-    fn left_of_token(&mut self, now: Instant) -> u32 {
+    fn remaining_of_token(&mut self, now: Instant) -> u32 {
         self.expire(now);
         let counted = self.window.as_ref().map_or(0, |window| window.counted);
         let uncounted = u32::try_from(self.uncounted.len()).unwrap_or(u32::MAX);
@@ -123,7 +123,7 @@ impl Budget {
     }
 
     fn ready_of_token(&mut self, now: Instant) -> SendTime {
-        let left = self.left_of_token(now);
+        let left = self.remaining_of_token(now);
         let reserve = (self.limit() / RESERVE).max(1);
         let Some(window) = &mut self.window else {
             // Requests of the window before may fill it alone: their answers say more.
@@ -154,7 +154,7 @@ impl Budget {
     }
 
     /// Records that a request ended without an answer: the API may have counted it.
-    pub(crate) fn lost(&mut self, reservation: BudgetReservation, now: Instant) {
+    pub(crate) fn record_loss(&mut self, reservation: BudgetReservation, now: Instant) {
         if self.is_current(reservation) {
             self.expire(now);
             self.in_flight = self.in_flight.saturating_sub(1);
@@ -163,7 +163,7 @@ impl Budget {
     }
 
     /// Records the answer to a request sent at `sent`.
-    pub(crate) fn answered(
+    pub(crate) fn record_answer(
         &mut self,
         reservation: BudgetReservation,
         sent: Instant,
@@ -285,10 +285,10 @@ mod tests {
         let later = start + seconds(500);
         for _ in 0..10 {
             let share = budget.take(later);
-            budget.lost(share, later + seconds(1));
+            budget.record_loss(share, later + seconds(1));
         }
-        assert_eq!(budget.left(later + seconds(59)), 0);
-        assert_eq!(budget.left(later + seconds(62)), 10);
+        assert_eq!(budget.remaining(later + seconds(59)), 0);
+        assert_eq!(budget.remaining(later + seconds(62)), 10);
     }
 
     #[test]
@@ -296,7 +296,7 @@ mod tests {
         let (mut budget, now) = (Budget::new(300, u32::MAX), Instant::now());
         for (allowed, limit) in [(180, 180), (1000, 300), (0, 1)] {
             let share = budget.take(now);
-            budget.answered(share, now, now, rates(allowed, 1, 60));
+            budget.record_answer(share, now, now, rates(allowed, 1, 60));
             assert_eq!(budget.limit(), limit);
         }
     }
@@ -305,59 +305,59 @@ mod tests {
     fn the_apis_limit_is_forgotten_once_it_is_not_told_for_some_windows() {
         let (mut budget, now) = (Budget::new(300, u32::MAX), Instant::now());
         let share = budget.take(now);
-        budget.answered(share, now, now, rates(1, 1, 60));
-        assert_eq!((budget.left(now + seconds(59)), budget.left(now + seconds(62))), (0, 1));
-        assert_eq!(budget.left(now + ALLOWED_FOR + seconds(1)), 300);
+        budget.record_answer(share, now, now, rates(1, 1, 60));
+        assert_eq!((budget.remaining(now + seconds(59)), budget.remaining(now + seconds(62))), (0, 1));
+        assert_eq!(budget.remaining(now + ALLOWED_FOR + seconds(1)), 300);
     }
 
     #[test]
     fn what_another_process_spent_of_the_token_counts() {
         let (mut budget, now) = (Budget::new(300, u32::MAX), Instant::now());
         let share = budget.take(now);
-        budget.answered(share, now, now, rates(300, 250, 40));
-        assert_eq!(budget.left(now), 50);
+        budget.record_answer(share, now, now, rates(300, 250, 40));
+        assert_eq!(budget.remaining(now), 50);
     }
 
     #[test]
     fn an_answer_of_the_window_before_does_not_disturb_the_new_one() {
         let (mut budget, start) = (Budget::new(300, u32::MAX), Instant::now());
         let (slow, quick) = (budget.take(start), budget.take(start));
-        budget.answered(quick, start, start, rates(300, 290, 5));
+        budget.record_answer(quick, start, start, rates(300, 290, 5));
         let later = start + seconds(10);
         let share = budget.take(later);
-        budget.answered(share, later, later, rates(300, 1, 60));
-        budget.answered(slow, start, later, rates(300, 291, 5));
-        assert_eq!(budget.left(later), 299);
+        budget.record_answer(share, later, later, rates(300, 1, 60));
+        budget.record_answer(slow, start, later, rates(300, 291, 5));
+        assert_eq!(budget.remaining(later), 299);
     }
 
     #[test]
     fn a_late_answer_of_an_old_window_does_not_begin_a_new_one() {
         let (mut budget, start) = (Budget::new(300, u32::MAX), Instant::now());
         let (slow, quick) = (budget.take(start), budget.take(start));
-        budget.answered(quick, start, start, rates(300, 290, 5));
+        budget.record_answer(quick, start, start, rates(300, 290, 5));
         let later = start + seconds(7);
-        budget.answered(slow, start, later, rates(300, 291, 5));
-        assert_eq!(budget.left(later), 300);
+        budget.record_answer(slow, start, later, rates(300, 291, 5));
+        assert_eq!(budget.remaining(later), 300);
     }
 
     #[test]
     fn answers_out_of_order_never_lower_the_count() {
         let (mut budget, now) = (Budget::new(300, u32::MAX), Instant::now());
         let (first, second) = (budget.take(now), budget.take(now));
-        budget.answered(second, now, now, rates(300, 2, 60));
-        budget.answered(first, now, now, rates(300, 1, 60));
-        assert_eq!(budget.left(now), 298);
+        budget.record_answer(second, now, now, rates(300, 2, 60));
+        budget.record_answer(first, now, now, rates(300, 1, 60));
+        assert_eq!(budget.remaining(now), 298);
     }
 
     #[test]
     fn a_lost_answer_costs_until_a_later_request_tells_the_count() {
         let (mut budget, start) = (Budget::new(300, u32::MAX), Instant::now());
         let lost = budget.take(start);
-        budget.lost(lost, start + seconds(1));
-        assert_eq!(budget.left(start + seconds(1)), 299);
+        budget.record_loss(lost, start + seconds(1));
+        assert_eq!(budget.remaining(start + seconds(1)), 299);
         let share = budget.take(start + seconds(2));
-        budget.answered(share, start + seconds(2), start + seconds(3), rates(300, 1, 57));
-        assert_eq!(budget.left(start + seconds(3)), 299, "the API never saw the lost one");
+        budget.record_answer(share, start + seconds(2), start + seconds(3), rates(300, 1, 57));
+        assert_eq!(budget.remaining(start + seconds(3)), 299, "the API never saw the lost one");
     }
 
     #[test]
@@ -375,13 +375,13 @@ mod tests {
     fn a_new_token_begins_a_new_window_and_forgets_the_old_ones_requests() {
         let (mut budget, now) = (Budget::new(50, u32::MAX), Instant::now());
         let old = budget.take(now);
-        while budget.left(now) > 0 {
+        while budget.remaining(now) > 0 {
             let _in_flight = budget.take(now);
         }
         budget.new_token();
-        assert_eq!(budget.left(now), 50);
-        budget.answered(old, now, now, rates(50, 50, 60));
-        assert_eq!(budget.left(now), 50);
+        assert_eq!(budget.remaining(now), 50);
+        budget.record_answer(old, now, now, rates(50, 50, 60));
+        assert_eq!(budget.remaining(now), 50);
     }
 
     #[test]
@@ -389,7 +389,7 @@ mod tests {
         let (mut budget, start) = (Budget::new(300, 500), Instant::now());
         assert_eq!(drain(&mut budget, start), 10, "and then at its pace");
         budget.new_token();
-        assert_eq!(budget.left(start), 300);
+        assert_eq!(budget.remaining(start), 300);
         assert!(matches!(budget.ready(start), SendTime::At(_)));
         let usage = BudgetUsage { last_minute: 10, token_limit: 300, allotted: 500, left: 300 };
         assert_eq!(budget.usage(start), usage);
@@ -399,7 +399,7 @@ mod tests {
     fn an_unused_share_is_given_back_to_the_clients_part_too() {
         let (mut budget, now) = (Budget::new(300, 1), Instant::now());
         let share = budget.take(now);
-        assert_eq!(budget.left(now), 0);
+        assert_eq!(budget.remaining(now), 0);
         budget.give_back(share);
         assert_eq!(budget.ready(now), SendTime::Now);
     }

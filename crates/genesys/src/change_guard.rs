@@ -38,7 +38,7 @@ impl<'a> ChangeGuard<'a> {
         if self.intent.is_none() {
             if !audit.is_writable() {
                 drop(permit);
-                audit.writable_or_stopped(stop).await.map_err(stopped)?;
+                audit.wait_until_writable_or_stopped(stop).await.map_err(stopped)?;
                 return Ok(None);
             }
             self.intent =
@@ -47,10 +47,10 @@ impl<'a> ChangeGuard<'a> {
         let Some(intent) = &self.intent else { return Ok(Some(permit)) };
         tokio::select! {
             biased;
-            written = intent.written(stop) => return written.map(|()| Some(permit)).map_err(stopped),
-            () = audit.blocked() => drop(permit),
+            written = intent.wait_until_written(stop) => return written.map(|()| Some(permit)).map_err(stopped),
+            () = audit.wait_until_blocked() => drop(permit),
         }
-        intent.written(stop).await.map_err(stopped)?;
+        intent.wait_until_written(stop).await.map_err(stopped)?;
         Ok(None)
     }
 
@@ -72,7 +72,7 @@ impl<'a> ChangeGuard<'a> {
 
     pub(crate) fn note_sent(&mut self) {
         if let Some(intent) = &mut self.intent {
-            intent.sent();
+            intent.mark_sent();
         }
     }
 

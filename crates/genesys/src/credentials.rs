@@ -57,7 +57,7 @@ pub enum CredentialSource {
 impl CredentialSource {
     pub(crate) fn read(&self) -> Result<Credentials, ConfigError> {
         match self {
-            Self::Environment => Ok(Credentials { id: required(ID)?, secret: required(SECRET)? }),
+            Self::Environment => Ok(Credentials { id: require(ID)?, secret: require(SECRET)? }),
             Self::NotNeeded => {
                 let nobody = || SecretString::from(NOBODY.to_owned());
                 Ok(Credentials::of_environment()?.unwrap_or_else(|| Credentials { id: nobody(), secret: nobody() }))
@@ -69,7 +69,7 @@ impl CredentialSource {
     }
 }
 
-fn required(name: &str) -> Result<SecretString, ConfigError> {
+fn require(name: &str) -> Result<SecretString, ConfigError> {
     secret(name)?.ok_or_else(|| {
         ConfigError::new(format!(
             "no credentials for Genesys Cloud: set {name}, or {name}_FILE to a file that holds it"

@@ -108,7 +108,7 @@ impl Redactor {
         exchange: Result<HttpResponse, TransportError>,
     ) -> Result<HttpResponse, TransportError> {
         match exchange {
-            Ok(received) => Ok(self.received(received)),
+            Ok(received) => Ok(self.redact_response(received)),
             Err(TransportError { failure, message, cause }) => {
                 let [message, cause] = [message, cause].map(|text| self.text(&text).into_owned());
                 Err(TransportError { failure, message, cause })
@@ -116,7 +116,7 @@ impl Redactor {
         }
     }
 
-    fn received(&self, mut received: HttpResponse) -> HttpResponse {
+    fn redact_response(&self, mut received: HttpResponse) -> HttpResponse {
         for value in received.headers.values_mut() {
             let redacted = match self.text(&String::from_utf8_lossy(value.as_bytes())) {
                 Cow::Borrowed(_) => continue,

@@ -39,7 +39,7 @@ pub(crate) const EXIT_JOBS_FAILED: u8 = 2;
 pub(crate) const EXIT_USAGE: u8 = 64;
 
 /// Prints the error of a command, with a hint if there is one. Returns 64 for invalid usage or settings, else 1.
-pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
+pub(crate) fn report_failure(error: &anyhow::Error) -> ExitCode {
     let paint = Paint::stderr();
     tell!("{} {}", paint.red("error:"), lines(&format!("{error:#}")));
     if let Some(hint) = hint(error) {

@@ -99,7 +99,7 @@ fn main() -> ExitCode {
         Command::Simulate(options) => commands::simulate::run(&options),
         Command::Completions(options) => commands::completions::run(&options, Cli::command()),
     };
-    done.unwrap_or_else(|error| commands::failed(&error))
+    done.unwrap_or_else(|error| commands::report_failure(&error))
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ fn workers(kinds: &[Kind]) -> impl Iterator<Item = &'static Worker> {
 }
 
 /// The kinds that a process with these settings works: those that are named, or all; an error if one of them cannot be.
-pub(crate) fn chosen(named: &[Kind], options: &HandlerOptions) -> Result<ChosenKinds, ConfigError> {
+pub(crate) fn choose(named: &[Kind], options: &HandlerOptions) -> Result<ChosenKinds, ConfigError> {
     ChosenKinds::new("genfleet", WORKERS.iter().map(|worker| (worker.kind, (worker.not_worked)(options))), named)
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct SimulateOptions {
 
 impl SimulateOptions {
     /// True to use the simulator.
-    pub(crate) const fn wanted(&self) -> bool {
+    pub(crate) const fn is_wanted(&self) -> bool {
         self.simulate
     }
 }

@@ -33,10 +33,10 @@ pub(crate) fn put(text: impl AsRef<[u8]>) -> anyhow::Result<Reader> {
 
 /// Writes `bytes` to stdout, unchanged. A reader that has closed its end is not an error.
 pub(crate) fn put_exactly(bytes: impl AsRef<[u8]>) -> anyhow::Result<Reader> {
-    written(&mut io::stdout().lock(), bytes.as_ref()).context("stdout cannot be written")
+    write_to(&mut io::stdout().lock(), bytes.as_ref()).context("stdout cannot be written")
 }
 
-fn written(out: &mut impl Write, bytes: &[u8]) -> io::Result<Reader> {
+fn write_to(out: &mut impl Write, bytes: &[u8]) -> io::Result<Reader> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
         done => done.map(|()| Reader::There),
@@ -52,7 +52,7 @@ pub(crate) struct Paint {
 impl Paint {
     /// The colours for stdout.
     pub(crate) fn stdout() -> Self {
-        Self { on: io::stdout().is_terminal() && wanted() }
+        Self { on: io::stdout().is_terminal() && wants_colour() }
     }
 
     /// No colours.
@@ -63,7 +63,7 @@ impl Paint {
 
     /// The colours for stderr.
     pub(crate) fn stderr() -> Self {
-        Self { on: io::stderr().is_terminal() && wanted() }
+        Self { on: io::stderr().is_terminal() && wants_colour() }
     }
 
     /// Emphasises text.
@@ -96,13 +96,13 @@ impl Paint {
     }
 }
 
-fn wanted() -> bool {
+fn wants_colour() -> bool {
     let set = |variable: &str| env::var_os(variable).filter(|value| !value.is_empty());
     set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Returns the first `width` characters of `text` in one line, with an ellipsis if there are more.
-pub(crate) fn cut(text: &str, width: usize) -> String {
+pub(crate) fn truncate(text: &str, width: usize) -> String {
     let line = line(text);
     if line.chars().count() <= width {
         return line;
@@ -169,17 +169,17 @@ mod tests {
                 Ok(())
             }
         }
-        assert_eq!(written(&mut Failing(ErrorKind::BrokenPipe), b"text").unwrap(), Reader::Gone);
-        assert_eq!(written(&mut Failing(ErrorKind::StorageFull), b"text").unwrap_err().kind(), ErrorKind::StorageFull);
+        assert_eq!(write_to(&mut Failing(ErrorKind::BrokenPipe), b"text").unwrap(), Reader::Gone);
+        assert_eq!(write_to(&mut Failing(ErrorKind::StorageFull), b"text").unwrap_err().kind(), ErrorKind::StorageFull);
         let mut out = Vec::new();
-        assert_eq!(written(&mut out, b"text").unwrap(), Reader::There);
+        assert_eq!(write_to(&mut out, b"text").unwrap(), Reader::There);
         assert_eq!(out, b"text");
     }
 
     #[test]
     fn long_text_is_cut_at_a_character() {
-        assert_eq!(cut("grüße", 5), "grüße");
-        assert_eq!(cut("grüße aus", 5), "grüß…");
+        assert_eq!(truncate("grüße", 5), "grüße");
+        assert_eq!(truncate("grüße aus", 5), "grüß…");
     }
 
     #[test]

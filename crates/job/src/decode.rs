@@ -63,15 +63,15 @@ pub fn parse_body(body: &[u8]) -> Result<(Value, Violations), UnreadableBody> {
         );
         return Err(UnreadableBody::new("too_large", message));
     }
-    let json = text::unmarked(body).map_err(|message| UnreadableBody::new("undecodable", message))?;
-    let found = scan(json).map_err(exceeded)?;
+    let json = text::strip_mark(body).map_err(|message| UnreadableBody::new("undecodable", message))?;
+    let found = scan(json).map_err(over_limit)?;
     match serde_json::from_slice(json) {
         Ok(value) => Ok((value, found)),
         Err(error) => Err(UnreadableBody::new("undecodable", format!("the body is not JSON: {error}"))),
     }
 }
 
-fn exceeded(limit: LimitExceeded) -> UnreadableBody {
+fn over_limit(limit: LimitExceeded) -> UnreadableBody {
     match limit {
         LimitExceeded::Nesting(offset) => UnreadableBody::new(
             "undecodable",

@@ -8,7 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use self::shape::{CloudEvent, EventData, EventError};
-use crate::{JobId, derived_id, error::JobError, message::enqueued::QueueWait, trace_context::TraceContext};
+use crate::{JobId, derive_id, error::JobError, message::enqueued::QueueWait, trace_context::TraceContext};
 
 pub mod shape;
 
@@ -107,7 +107,7 @@ pub struct Event {
 
 /// The id of the event for this outcome of a job, in this generation.
 pub fn event_id(kind: &str, job: &JobId, generation: u32, outcome: Outcome) -> Uuid {
-    derived_id(&format!("{kind}:{job}:{generation}:{}", outcome.as_str()))
+    derive_id(&format!("{kind}:{job}:{generation}:{}", outcome.as_str()))
 }
 
 impl Ending {

@@ -14,14 +14,14 @@ use super::{JobId, MAX_BODY_BYTES, text};
 /// derives an id from the message. Of a body above the limit, only as much is read as a job may have.
 pub fn extract_id(body: &[u8], message_id: Option<&str>, timestamp: Option<u64>) -> JobId {
     let mut given = None;
-    let json = text::unmarked(&body[..body.len().min(MAX_BODY_BYTES)]).unwrap_or_default();
+    let json = text::strip_mark(&body[..body.len().min(MAX_BODY_BYTES)]).unwrap_or_default();
     // Fails in a body that is cut off after its id, which is known by then.
     let _ = TopLevelId(&mut given).deserialize(&mut serde_json::Deserializer::from_slice(json));
     given
         .as_deref()
         .and_then(JobId::parse)
         .or_else(|| message_id.and_then(JobId::parse))
-        .unwrap_or_else(|| JobId::derived(body, timestamp))
+        .unwrap_or_else(|| JobId::derive(body, timestamp))
 }
 
 /// The URL of the webhook that `body` names, even if the job is invalid.
@@ -34,7 +34,7 @@ pub fn extract_webhook(body: &[u8]) -> Option<String> {
     struct WebhookUrl {
         url: String,
     }
-    let json = text::unmarked(body).ok().filter(|_| body.len() <= MAX_BODY_BYTES)?;
+    let json = text::strip_mark(body).ok().filter(|_| body.len() <= MAX_BODY_BYTES)?;
     serde_json::from_slice::<WithWebhook>(json).ok()?.webhook.map(|webhook| webhook.url)
 }
 

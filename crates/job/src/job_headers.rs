@@ -76,7 +76,7 @@ impl JobHeaders {
     }
 
     /// Returns true if the job was started before.
-    pub fn started(&self) -> bool {
+    pub fn is_started(&self) -> bool {
         self.started_at.is_some()
     }
 

@@ -140,13 +140,13 @@ impl fmt::Display for Kind {
 
 /// A kind that no worker knows.
 #[derive(Debug, thiserror::Error)]
-#[error("no such kind: {given:?}{}; the kinds are {}", hint(given), listed())]
+#[error("no such kind: {given:?}{}; the kinds are {}", hint(given), list_names())]
 pub struct UnknownKind {
     given: String,
 }
 
 /// The names of the kinds that producers may ask for.
-fn listed() -> String {
+fn list_names() -> String {
     Kind::of_producers().map(Kind::as_str).collect::<Vec<_>>().join(", ")
 }
 

@@ -76,7 +76,7 @@ impl JobId {
 
     /// Derives the id of a job that has none from its body and the producer's timestamp, so that it is the same for
     /// every delivery of the message. Of a body that is too large, the part beyond the limit counts by its length.
-    pub fn derived(body: &[u8], timestamp: Option<u64>) -> Self {
+    pub fn derive(body: &[u8], timestamp: Option<u64>) -> Self {
         let stamp = timestamp.map(|seconds| seconds.to_string()).unwrap_or_default();
         let (body, beyond) = body.split_at(body.len().min(MAX_BODY_BYTES));
         let beyond = if beyond.is_empty() { String::new() } else { format!("+{}", beyond.len()) };
@@ -103,7 +103,7 @@ impl fmt::Display for JobId {
 }
 
 /// The id of something derived from a job (SPEC 2): `UUIDv5` in the URL namespace over `genfleet:<name>`.
-pub fn derived_id(name: &str) -> Uuid {
+pub fn derive_id(name: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("genfleet:{name}").as_bytes())
 }
 

@@ -7,7 +7,7 @@ const SAFE_EXPONENT_DIGITS: usize = 2;
 
 /// The reason why parsing would change the number; `None` if it would not. Invalid and infinite numbers are left to the
 /// parser.
-pub(super) fn changed(written: &[u8]) -> Option<&'static str> {
+pub(super) fn explain_change(written: &[u8]) -> Option<&'static str> {
     let written = std::str::from_utf8(written).ok()?;
     if !written.contains(['.', 'e', 'E']) {
         let fits = written.parse::<i64>().is_ok() || written.parse::<u64>().is_ok();
@@ -71,7 +71,7 @@ mod tests {
             "0.00000000000000000000000000000",
         ] {
             let same = !["0.1000000000000000055511151231257827", "123456789012345678e-3"].contains(&kept);
-            assert_eq!(changed(kept.as_bytes()).is_none(), same, "{kept}");
+            assert_eq!(explain_change(kept.as_bytes()).is_none(), same, "{kept}");
         }
         for beyond in [
             "18446744073709551616",
@@ -83,7 +83,7 @@ mod tests {
             "1e-400",
             "1e-99999999999999999999999",
         ] {
-            assert!(changed(beyond.as_bytes()).is_some(), "{beyond}");
+            assert!(explain_change(beyond.as_bytes()).is_some(), "{beyond}");
         }
     }
 
@@ -93,10 +93,10 @@ mod tests {
             let numbers = [f64::from_bits(bits), f64::from(short), f64::from(short) / 1000.0];
             for number in numbers.into_iter().filter(|number| number.is_finite()) {
                 let written = serde_json::Value::from(number).to_string();
-                prop_assert_eq!(changed(written.as_bytes()), None, "{}", written);
+                prop_assert_eq!(explain_change(written.as_bytes()), None, "{}", written);
                 prop_assert_eq!(serde_json::from_str::<f64>(&written).unwrap().to_bits(), number.to_bits());
             }
-            prop_assert_eq!(changed(whole.to_string().as_bytes()), None);
+            prop_assert_eq!(explain_change(whole.to_string().as_bytes()), None);
         }
 
         #[test]
@@ -104,7 +104,7 @@ mod tests {
             let written = format!("{digits}.{fraction}e{power}");
             let number: f64 = written.parse().unwrap();
             let same = shortest(number).contains(&decimal(&written));
-            prop_assert_eq!(changed(written.as_bytes()).is_none(), same, "{}", written);
+            prop_assert_eq!(explain_change(written.as_bytes()).is_none(), same, "{}", written);
         }
     }
 }

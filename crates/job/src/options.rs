@@ -75,7 +75,7 @@ pub fn format_duration(duration: Duration) -> String {
 pub fn secret(name: &str) -> Result<Option<SecretString>, ConfigError> {
     let set = |variable: &str| {
         let value = env::var(variable).ok()?;
-        Some(text::trimmed(&value).to_owned()).filter(|value| !value.is_empty())
+        Some(text::trim(&value).to_owned()).filter(|value| !value.is_empty())
     };
     let file_variable = format!("{name}_FILE");
     match (set(name), set(&file_variable)) {
@@ -84,7 +84,7 @@ pub fn secret(name: &str) -> Result<Option<SecretString>, ConfigError> {
         (None, Some(path)) => {
             let text = fs::read_to_string(&path)
                 .map_err(|error| ConfigError(format!("{file_variable} names {path}, which cannot be read: {error}")))?;
-            let trimmed = text::trimmed(&text);
+            let trimmed = text::trim(&text);
             if trimmed.is_empty() {
                 return Err(ConfigError(format!("{file_variable} names {path}, which is empty")));
             }

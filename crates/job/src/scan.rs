@@ -111,7 +111,7 @@ impl<'a> Scan<'a> {
 
     fn number(&mut self) -> Result<(), LimitExceeded> {
         let end = self.end_of(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
-        let changed = number::changed(&self.body[self.at..end]);
+        let changed = number::explain_change(&self.body[self.at..end]);
         self.at = end;
         if let Some(how) = changed {
             self.report(how);

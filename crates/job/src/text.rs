@@ -6,7 +6,7 @@ use std::{fs, io, path::Path};
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Removes the byte order mark. An error names the encoding of recognised input that is not UTF-8.
-pub fn unmarked(bytes: &[u8]) -> Result<&[u8], &'static str> {
+pub fn strip_mark(bytes: &[u8]) -> Result<&[u8], &'static str> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'{' | b'[', 0, ..] | [0, b'{' | b'[', ..] => {
             Err("this is UTF-16; UTF-8 is expected: convert it")
@@ -17,7 +17,7 @@ pub fn unmarked(bytes: &[u8]) -> Result<&[u8], &'static str> {
 }
 
 /// Removes the byte order mark, and line ends at the end.
-pub fn trimmed(text: &str) -> &str {
+pub fn trim(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text).trim_end_matches(['\n', '\r'])
 }
 
@@ -36,8 +36,8 @@ mod tests {
 
     #[test]
     fn a_secret_loses_its_mark_and_its_line_ends_and_nothing_else() {
-        assert_eq!(trimmed("\u{feff} a b \r\n\n"), " a b ");
-        assert_eq!(trimmed("\u{feff}\n"), "");
+        assert_eq!(trim("\u{feff} a b \r\n\n"), " a b ");
+        assert_eq!(trim("\u{feff}\n"), "");
     }
 
     #[test]
@@ -52,10 +52,10 @@ mod tests {
     #[test]
     fn a_mark_is_skipped_once_and_other_encodings_are_named() {
         let utf_16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
-        assert_eq!(unmarked(b"{}"), Ok(b"{}".as_slice()));
-        assert_eq!(unmarked(b""), Ok(b"".as_slice()));
-        assert_eq!(unmarked("\u{feff}{}".as_bytes()), Ok(b"{}".as_slice()));
-        assert_eq!(unmarked("\u{feff}\u{feff}".as_bytes()), Ok("\u{feff}".as_bytes()));
+        assert_eq!(strip_mark(b"{}"), Ok(b"{}".as_slice()));
+        assert_eq!(strip_mark(b""), Ok(b"".as_slice()));
+        assert_eq!(strip_mark("\u{feff}{}".as_bytes()), Ok(b"{}".as_slice()));
+        assert_eq!(strip_mark("\u{feff}\u{feff}".as_bytes()), Ok("\u{feff}".as_bytes()));
         for (bytes, name) in [
             (utf_16("\u{feff}{}"), "UTF-16"),
             (utf_16("{\"a\":1}"), "UTF-16"),
@@ -63,7 +63,7 @@ mod tests {
             (b"\0{\0}".to_vec(), "UTF-16"),
             (b"\x1f\x8b\x08\0".to_vec(), "gzip"),
         ] {
-            assert!(unmarked(&bytes).is_err_and(|reported| reported.contains(name)), "{bytes:?}");
+            assert!(strip_mark(&bytes).is_err_and(|reported| reported.contains(name)), "{bytes:?}");
         }
     }
 }

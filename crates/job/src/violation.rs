@@ -32,14 +32,14 @@ impl Violation {
         format!("{place}: {}", self.message)
     }
 
-    fn cut(mut self) -> Self {
-        cut(&mut self.pointer);
-        cut(&mut self.message);
+    fn truncate(mut self) -> Self {
+        truncate(&mut self.pointer);
+        truncate(&mut self.message);
         self
     }
 }
 
-fn cut(text: &mut String) {
+fn truncate(text: &mut String) {
     if text.len() > MAX_TEXT_BYTES {
         let mut end = MAX_TEXT_BYTES;
         while !text.is_char_boundary(end) {
@@ -63,7 +63,7 @@ impl Violations {
     pub(crate) fn push(&mut self, violation: Violation) {
         self.total += 1;
         if !self.is_full() {
-            self.kept.push(violation.cut());
+            self.kept.push(violation.truncate());
         }
     }
 

@@ -150,7 +150,7 @@ pub(crate) fn start(cdn: ChosenCdn, options: &PurgerOptions, services: &Services
 pub(crate) async fn examine(options: &CdnOptions) -> Vec<ServiceCheck> {
     let clock: SharedClock = Arc::new(SystemClock);
     let chosen = options.check().and_then(|()| {
-        let chosen = options.chosen()?;
+        let chosen = options.choose()?;
         let http = CdnHttp::new(clock.clone(), chosen.urls())?;
         Ok((chosen, http))
     });
@@ -183,7 +183,7 @@ async fn try_out<P: Provider>(provider: P, http: &CdnHttp) -> Vec<ServiceCheck> 
             Err(why) => Err((why, provider.remedy(Brake::Credentials))),
             Ok(request) => match http.exchange(request).await {
                 Err(failure) => Err((failure.why, "see whether it can be reached from here".to_owned())),
-                Ok(answer) => judged(&provider, provider.judge_trial(&answer)),
+                Ok(answer) => judge(&provider, provider.judge_trial(&answer)),
             },
         };
         found.push(ServiceCheck { check: CHECK, looked_at, found: found_there });
@@ -191,7 +191,7 @@ async fn try_out<P: Provider>(provider: P, http: &CdnHttp) -> Vec<ServiceCheck> 
     found
 }
 
-fn judged<P: Provider>(provider: &P, verdict: Verdict) -> Result<String, (String, String)> {
+fn judge<P: Provider>(provider: &P, verdict: Verdict) -> Result<String, (String, String)> {
     match verdict {
         Verdict::Purged { .. } => Ok("it knows us; nothing was purged".to_owned()),
         Verdict::Braked { brake, why, .. } => Err((why, provider.remedy(brake))),

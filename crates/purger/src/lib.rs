@@ -78,7 +78,7 @@ impl JobHandler for Purger {
         // Creates the series at the start, because an increase from no value is not visible.
         metrics::counter!(metric::PURGE_PATHS).absolute(0);
         let _ = metrics::histogram!(metric::PURGE_BATCH_PATHS);
-        cdn::start(options.cdn.chosen()?, &options, services)
+        cdn::start(options.cdn.choose()?, &options, services)
     }
 
     fn check(options: &PurgerOptions) -> Result<(), ConfigError> {

@@ -190,7 +190,7 @@ impl EventFollower {
                 }
                 let page = store.events_after(*sequence, PAGE).await?;
                 let Some(last) = page.last() else {
-                    store.event_published().await;
+                    store.wait_for_event().await;
                     continue;
                 };
                 *sequence = last.sequence;

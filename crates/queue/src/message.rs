@@ -116,7 +116,7 @@ pub trait Settle: Send + Sync + fmt::Debug {
     fn is_stale(&self) -> bool;
 
     /// Waits until the session of this delivery is gone; for ever if there are no sessions.
-    fn lost(&self) -> BoxFuture<'_, ()>;
+    fn wait_until_lost(&self) -> BoxFuture<'_, ()>;
 
     /// The lease under which it was delivered, for an exclusive kind.
     fn lease(&self) -> Option<Lease>;

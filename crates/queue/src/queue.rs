@@ -92,8 +92,8 @@ impl Queue {
     }
 
     /// Waits until the queue can no longer be used, and returns the reason.
-    pub async fn failed(&self) -> String {
-        dispatch!(self, Self, queue => queue.failed().await)
+    pub async fn wait_until_failed(&self) -> String {
+        dispatch!(self, Self, queue => queue.wait_until_failed().await)
     }
 
     /// Returns true if deliveries were returned within the last `time` because a session was lost.

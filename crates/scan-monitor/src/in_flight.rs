@@ -63,7 +63,7 @@ impl InFlight {
     }
 
     /// Records that a scan has ended.
-    pub(crate) fn ended(&self, scan: &ScanId) {
+    pub(crate) fn record_end(&self, scan: &ScanId) {
         let name = self.name(scan);
         let mut expected = self.expected();
         expected.scans.remove(&name);
@@ -120,8 +120,8 @@ mod tests {
         }
         in_flight.comes(&scan(0));
         in_flight.leaves(&scan(0), Duration::from_secs(5));
-        in_flight.ended(&scan(1));
-        in_flight.ended(&scan(7));
+        in_flight.record_end(&scan(1));
+        in_flight.record_end(&scan(7));
         assert_eq!(count(&in_flight), 2);
     }
 

@@ -146,7 +146,7 @@ impl ScanMonitor {
         }
         match polled {
             Ok(status) => self.judge(job, payload, &scan, &status),
-            Err(error) => self.unanswered(job, payload, &scan, error),
+            Err(error) => self.handle_failed_poll(job, payload, &scan, error),
         }
         .map_err(|error| *error)
     }
@@ -162,11 +162,11 @@ impl ScanMonitor {
         let report = || scan.report(payload, Some(status), now);
         match status.verdict() {
             ScanVerdict::Completed => {
-                self.ended(scan, Some(status));
+                self.end_following(scan, Some(status));
                 Ok(Step::Done(report()))
             }
             ends @ (ScanVerdict::Unknown | ScanVerdict::Failed) => {
-                self.ended(scan, Some(status));
+                self.end_following(scan, Some(status));
                 let (id, file) = (scan.id.as_str(), &payload.file_id);
                 let result =
                     status.result.as_ref().map_or_else(|| "no result".to_owned(), |word| format!("result {word:?}"));
@@ -175,21 +175,21 @@ impl ScanMonitor {
                     _ => format!("completed with {result}, which is no verdict known here"),
                 };
                 let details = format!("scan {id} {what}: nobody knows what is in file {file}");
-                Err(failed("scan_failed", details, &report()))
+                Err(scan_failure("scan_failed", details, &report()))
             }
             ScanVerdict::Pending if self.pace.is_over(scan.age(now)) => {
-                self.ended(scan, None);
+                self.end_following(scan, None);
                 let (id, status, age) = (scan.id.as_str(), &status.status, scan.age(now).as_secs());
                 let details =
                     format!("scan {id} still says {status:?} {age} s after it was ordered; see --scan-timeout");
-                Err(failed("scan_timed_out", details, &report()))
+                Err(scan_failure("scan_timed_out", details, &report()))
             }
             ScanVerdict::Pending => Ok(self.again(job, scan, Duration::ZERO)),
         }
     }
 
     /// Handles a failed poll: polls again while the scan has time, and then fails with the poll's error.
-    fn unanswered(
+    fn handle_failed_poll(
         &self,
         job: &JobContext,
         payload: &Payload,
@@ -207,7 +207,7 @@ impl ScanMonitor {
                 Ok(self.again(job, scan, Duration::ZERO))
             }
             (ErrorClass::Permanent, Some(404)) => {
-                self.ended(scan, None);
+                self.end_following(scan, None);
                 let details = format!("scan {} of file {} is not there (any more)", scan.id.as_str(), payload.file_id);
                 let api = JobError::from(error);
                 let error = JobError { code: "scan_not_found", message: details, ..api };
@@ -237,8 +237,8 @@ impl ScanMonitor {
     }
 
     /// Ends following the scan.
-    fn ended(&self, scan: &Scan, verdict: Option<&ScanStatus>) {
-        self.in_flight.ended(&scan.id);
+    fn end_following(&self, scan: &Scan, verdict: Option<&ScanStatus>) {
+        self.in_flight.record_end(&scan.id);
         if verdict.and_then(ScanStatus::threat_detected) == Some(true) {
             metrics::counter!(metric::THREATS_DETECTED).increment(1);
         }
@@ -246,7 +246,7 @@ impl ScanMonitor {
 }
 
 /// Creates the error of a scan that failed, with its report.
-fn failed(code: &'static str, details: String, report: &ScanReport) -> Box<JobError> {
+fn scan_failure(code: &'static str, details: String, report: &ScanReport) -> Box<JobError> {
     Box::new(JobError::permanent(code, details).with_report(json(report)))
 }
 

@@ -83,13 +83,13 @@ impl JobHandler for EventbridgeConfigurator {
                 turn.keep(again_in);
                 Ok(Progress::Begun { state: steps.state, again_in })
             }
-            Err(Halt::Failed(error)) => Err(failed(*error, &steps.state)),
+            Err(Halt::Failed(error)) => Err(add_state(*error, &steps.state)),
         }
     }
 }
 
 /// Adds the integration and the state for the next attempt to an error.
-fn failed(mut error: JobError, state: &State) -> JobError {
+fn add_state(mut error: JobError, state: &State) -> JobError {
     if let Some(id) = &state.integration_id {
         error.details.insert("integrationId".to_owned(), id.as_str().into());
     }

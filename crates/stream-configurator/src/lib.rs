@@ -84,7 +84,7 @@ impl JobHandler for StreamConfigurator {
         let registered = register::register(&GenesysEventStreams::new(job), order).await?;
         if registered.unchanged {
             // The version of an earlier request of this job, or a change by somebody else.
-            job.found(&Detail::default().with("endpoint", api::ENDPOINT).with("status", registered.status));
+            job.record_found(&Detail::default().with("endpoint", api::ENDPOINT).with("status", registered.status));
         }
         let (payload, projection) = offload(job.body_bytes, || {
             let projection = Projection::of(&payload);

@@ -69,7 +69,7 @@ impl Projection {
             }
         }
         let success_rate = if all == 0 { 1.0 } else { f64::from(resolved) / f64::from(all) };
-        Self { event: reported(&event), success_rate }
+        Self { event: report_value(&event), success_rate }
     }
 }
 
@@ -172,7 +172,7 @@ impl<'a, L> Node<'a, L> {
     }
 }
 
-fn reported(event: &Node<'_, Projected<'_>>) -> Value {
+fn report_value(event: &Node<'_, Projected<'_>>) -> Value {
     let mut digest = Digest::default();
     if serde_json::to_writer(&mut digest, event).is_ok() && digest.bytes() > MAX_TOLD_BYTES {
         return Value::String(digest.hex());

@@ -90,14 +90,14 @@ async fn attempt(streams: &impl EventStreams, order: Order<'_>, sent: &mut bool)
         info!(source_id = order.definition.id(), conflicts, "another version is there: {}", conflict.message);
         let gives_up = !overwrites || conflicts > MOST_ROUNDS;
         if gives_up && !*sent {
-            return Err(given_up(conflict, order, &version, conflicts));
+            return Err(conflict_error(conflict, order, &version, conflicts));
         }
         if conflicts > 1 {
             pause(waits.next().unwrap_or_default(), order.stop).await?;
         }
         match streams.get(order.definition.id()).await? {
             Some(found) if order.definition.is(&found.body) => return Ok(unchanged(found, conflicts)),
-            _ if gives_up => return Err(given_up(conflict, order, &version, conflicts)),
+            _ if gives_up => return Err(conflict_error(conflict, order, &version, conflicts)),
             Some(found) => version = version.after(&found.etag.ok_or_else(no_version)?),
             None => version = version.after_missing(),
         }
@@ -127,9 +127,9 @@ fn unchanged(found: StoredDefinition, conflicts: u32) -> Registered {
     Registered { status: found.status, etag: found.etag, unchanged: true, conflicts_resolved: conflicts }
 }
 
-fn given_up(conflict: ApiError, order: Order<'_>, version: &Version, conflicts: u32) -> JobError {
+fn conflict_error(conflict: ApiError, order: Order<'_>, version: &Version, conflicts: u32) -> JobError {
     let mut error = JobError::from(conflict);
-    let why = match (version.refused(), version.absent()) {
+    let why = match (version.refusals(), version.absences()) {
         _ if order.on_conflict != OnConflict::Overwrite => {
             "onConflict is fail: read the definition, and send the job again with its ETag".to_owned()
         }

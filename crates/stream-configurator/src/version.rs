@@ -49,12 +49,12 @@ impl Version {
     }
 
     /// Returns how often in a row it was refused although it still existed.
-    pub(crate) fn refused(&self) -> u32 {
+    pub(crate) fn refusals(&self) -> u32 {
         self.refused
     }
 
     /// Returns how often in a row it was refused although nothing existed.
-    pub(crate) fn absent(&self) -> u32 {
+    pub(crate) fn absences(&self) -> u32 {
         self.absent
     }
 
@@ -121,14 +121,14 @@ mod tests {
     #[test]
     fn a_version_that_is_refused_and_still_there_is_named_in_its_other_form() {
         let first = Version::of_job(None).after("W/\"7-gzip\"");
-        assert_eq!((first.if_match().as_str(), first.refused()), ("\"7\"", 0));
+        assert_eq!((first.if_match().as_str(), first.refusals()), ("\"7\"", 0));
         let second = first.after("\"7\"");
-        assert_eq!((second.if_match().as_str(), second.refused()), ("\"7\"", 1));
+        assert_eq!((second.if_match().as_str(), second.refusals()), ("\"7\"", 1));
         let second = first.after("W/\"7-gzip\"");
-        assert_eq!((second.if_match().as_str(), second.refused()), ("W/\"7-gzip\"", 1));
+        assert_eq!((second.if_match().as_str(), second.refusals()), ("W/\"7-gzip\"", 1));
         let third = second.after("\"7-gzip\"");
-        assert_eq!((third.if_match().as_str(), third.refused()), ("\"7\"", 2));
-        assert_eq!(third.after("\"8\"").refused(), 0, "somebody changed it");
+        assert_eq!((third.if_match().as_str(), third.refusals()), ("\"7\"", 2));
+        assert_eq!(third.after("\"8\"").refusals(), 0, "somebody changed it");
     }
 
     #[test]

@@ -106,7 +106,7 @@ pub(crate) async fn order(job: &JobContext, plan: &Plan, recent: &Recent) -> Res
     recent.orders(plan);
     let error = match api::create(job, plan).await {
         Ok(id) => {
-            recent.may_be_made(plan);
+            recent.record_possible_creation(plan);
             return Ok(Ordered::Made(id));
         }
         Err(error) => error,
@@ -115,7 +115,7 @@ pub(crate) async fn order(job: &JobContext, plan: &Plan, recent: &Recent) -> Res
         recent.is_not_there(plan);
         return Err(Unordered { error: error.into(), may_be_made: false });
     };
-    recent.may_be_made(plan);
+    recent.record_possible_creation(plan);
     look_again(job, plan, doubt, error).await
 }
 

@@ -127,7 +127,7 @@ impl Listed {
     /// IPv4.
     fn unreadable(&self, entity: &Value) -> Option<String> {
         if !entity.is_object() {
-            return Some(format!("an entity is no connection: {}", cut(entity)));
+            return Some(format!("an entity is no connection: {}", truncate(entity)));
         }
         let (member, found) = ["localIp", "remoteIp", "subnetCidr"].into_iter().find_map(|member| {
             let found = entity.get(member).filter(|value| !value.is_null() && value.as_str() != Some(""))?;
@@ -139,7 +139,7 @@ impl Listed {
         })?;
         let wanted = if member == "subnetCidr" { "subnet" } else { "IP address" };
         let (id, name) = self.names();
-        Some(format!("{member} of interface {id} ({name:?}) is no {wanted}: {}", cut(found)))
+        Some(format!("{member} of interface {id} ({name:?}) is no {wanted}: {}", truncate(found)))
     }
 
     fn names(&self) -> (&str, &str) {
@@ -201,7 +201,7 @@ impl Listed {
 }
 
 /// Returns the beginning of a value.
-fn cut(value: &Value) -> String {
+fn truncate(value: &Value) -> String {
     value.to_string().chars().take(80).collect()
 }
 

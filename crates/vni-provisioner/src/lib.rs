@@ -129,7 +129,7 @@ impl VniProvisioner {
         }
         match state.undoing.clone() {
             Some(failure) => {
-                job.reached(&state, state.error_details(false));
+                job.record_progress(&state, state.error_details(false));
                 Err(self.remove(job, plan, &state, failure).await)
             }
             None => self.route(job, plan, state).await,
@@ -143,8 +143,8 @@ impl VniProvisioner {
         let survey = creation::survey(job, plan, &self.rules, &self.recent).await;
         match (survey, state.order) {
             (Err(error), None) => Err(error),
-            (Err(error), Some(_)) => Err(unordered(error, may_be_own)),
-            (Ok(Survey::There(id)), _) if may_be_own => Ok(at_once(found(job, id))),
+            (Err(error), Some(_)) => Err(end_without_interface(error, may_be_own)),
+            (Ok(Survey::There(id)), _) if may_be_own => Ok(at_once(record_found(job, id))),
             (Ok(Survey::There(id)), _) => self.route(job, plan, VniState::adopted(id)).await,
             (Ok(Survey::Free), None) => {
                 self.rules.gateways.probe(job, plan).await?;
@@ -155,13 +155,13 @@ impl VniProvisioner {
     }
 
     async fn create(&self, job: &JobContext, plan: &Plan, may_be_own: bool) -> Result<Step<Self>, JobError> {
-        job.reached(&VniState::ordering(Some(Order::Sent)), Map::new());
+        job.record_progress(&VniState::ordering(Some(Order::Sent)), Map::new());
         match creation::order(job, plan, &self.recent).await {
             Ok(Ordered::Made(id)) => Ok(at_once(VniState::created(job, id))),
-            Ok(Ordered::Found(id)) => Ok(at_once(found(job, id))),
-            Ok(Ordered::Before(id)) if may_be_own => Ok(at_once(found(job, id))),
+            Ok(Ordered::Found(id)) => Ok(at_once(record_found(job, id))),
+            Ok(Ordered::Before(id)) if may_be_own => Ok(at_once(record_found(job, id))),
             Ok(Ordered::Before(id)) => self.route(job, plan, VniState::adopted(id)).await,
-            Err(Unordered { error, may_be_made }) => Err(unordered(error, may_be_made || may_be_own)),
+            Err(Unordered { error, may_be_made }) => Err(end_without_interface(error, may_be_made || may_be_own)),
         }
     }
 
@@ -170,16 +170,16 @@ impl VniProvisioner {
         if ended.details.get("rolledBack") == Some(&true.into()) {
             self.recent.is_not_there(plan);
         }
-        state.kept_in(ended)
+        state.attach_to(ended)
     }
 
     async fn route(&self, job: &JobContext, plan: &Plan, mut state: VniState) -> Result<Step<Self>, JobError> {
-        job.reached(&state, state.error_details(false));
+        job.record_progress(&state, state.error_details(false));
         let table = &plan.routing_table_id;
         let routed = routing::converge(job, table, self.routing_poll_interval, &mut state.routing_polls).await;
         let Err(error) = routed else { return Ok(Step::Done(state.report(job))) };
         match rollback::judge(job, plan, &state, error) {
-            RollbackDecision::GoesOn(error) => Err(state.kept_in(error)),
+            RollbackDecision::GoesOn(error) => Err(state.attach_to(error)),
             RollbackDecision::Stays(error) => Err(error),
             RollbackDecision::Goes(failure) => Ok(at_once(VniState { undoing: Some(failure), ..state })),
         }
@@ -187,14 +187,14 @@ impl VniProvisioner {
 }
 
 /// Returns the state of a job whose own interface was found, after a crash or a lost answer.
-fn found(job: &JobContext, id: String) -> VniState {
-    job.found(&Detail::default().with("endpoint", api::CONNECTIONS).with("interfaceId", id.as_str()));
+fn record_found(job: &JobContext, id: String) -> VniState {
+    job.record_found(&Detail::default().with("endpoint", api::CONNECTIONS).with("interfaceId", id.as_str()));
     VniState::created(job, id)
 }
 
 /// Ends an attempt without an interface. The recorded intent is removed, unless the request may have been sent.
-fn unordered(error: JobError, may_be_made: bool) -> JobError {
-    VniState::ordering(may_be_made.then_some(Order::Sent)).kept_in(error)
+fn end_without_interface(error: JobError, may_be_made: bool) -> JobError {
+    VniState::ordering(may_be_made.then_some(Order::Sent)).attach_to(error)
 }
 
 /// Makes `state` durable and continues at once, in this or another process.

@@ -30,7 +30,7 @@ impl Recent {
     }
 
     /// Records that the interface was created, or may have been.
-    pub(crate) fn may_be_made(&self, plan: &Plan) {
+    pub(crate) fn record_possible_creation(&self, plan: &Plan) {
         self.note(plan, Instant::now() + READ_LAG);
     }
 

@@ -41,7 +41,7 @@ fn a_chain_continues_where_an_earlier_process_ended() {
     for count in [3, 0, 4, 1] {
         write(&folder, NO_LIMIT, count);
     }
-    assert_eq!(folder.verified(), 8);
+    assert_eq!(folder.verify(), 8);
     assert_eq!(folder.files().len(), 1);
     assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1, "no lock is left behind");
 }
@@ -59,7 +59,7 @@ fn a_chain_continues_in_the_next_file_when_one_is_full_also_after_a_restart() {
     let numbered = ["audit.0002.jsonl", "audit.0003.jsonl", "audit.0004.jsonl", "audit.0005.jsonl", "audit.0006.jsonl"];
     assert_eq!(names, [&numbered[..], &["audit.jsonl"]].concat());
     assert!(folder.files().iter().all(|path| fs::metadata(path).unwrap().len() <= limit));
-    assert_eq!(folder.verified(), 13);
+    assert_eq!(folder.verify(), 13);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn an_empty_next_file_continues_the_one_before() {
     write(&folder, NO_LIMIT, 3);
     fs::write(folder.series().part(2), "").unwrap();
     write(&folder, NO_LIMIT, 2);
-    assert_eq!(folder.verified(), 5);
+    assert_eq!(folder.verify(), 5);
     assert_eq!(fs::read_to_string(folder.series().part(2)).unwrap().lines().count(), 2);
 }
 
@@ -82,7 +82,7 @@ fn an_incomplete_last_line_is_set_aside_and_the_chain_continues() {
     for cut in [last + 1, last + 50, whole.len() - 1] {
         fs::write(&path, &whole[..cut]).unwrap();
         write(&folder, NO_LIMIT, 2);
-        assert_eq!(folder.verified(), 4);
+        assert_eq!(folder.verify(), 4);
         let kept = fs::read(file::with_suffix(&path, ".torn")).unwrap();
         assert_eq!(kept, [&whole[last..cut], b"\n".as_slice()].concat());
         fs::remove_file(file::with_suffix(&path, ".torn")).unwrap();
@@ -162,12 +162,12 @@ fn on_a_full_disk_complete_lines_are_written_and_the_others_later() {
     log.faults.leave_room(Some(two_and_a_half));
     let (written, result) = log.write(&all);
     assert_eq!((written, matches!(result, Err(WriteError::NotNow(_)))), (2, true));
-    assert_eq!(folder.verified(), 2, "no half a line is left while it waits");
+    assert_eq!(folder.verify(), 2, "no half a line is left while it waits");
     let (written, result) = log.write(&all[2..]);
     assert_eq!((written, result.is_err()), (0, true));
     log.faults.leave_room(None);
     log.write(&all[2..]).1.unwrap();
-    assert_eq!(folder.verified(), 5);
+    assert_eq!(folder.verify(), 5);
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn a_next_file_that_cannot_be_created_is_tried_again() {
     assert_eq!((written, matches!(result, Err(WriteError::NotNow(_)))), (0, true));
     fs::rename(&moved, &folder.0).unwrap();
     log.write(&next).1.unwrap();
-    assert_eq!((folder.verified(), folder.files().len()), (2, 2));
+    assert_eq!((folder.verify(), folder.files().len()), (2, 2));
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl Source {
             return Err("keywords are in single quotes");
         }
         if text.contains('\'') {
-            return quoted(text).map(|text| Self { text });
+            return parse_quoted(text).map(|text| Self { text });
         }
         if is_keyword(text) {
             return Err("a keyword needs single quotes");
@@ -68,7 +68,7 @@ impl Source {
 }
 
 /// Parses a keyword (in lower case), a nonce or a hash (unchanged).
-fn quoted(text: &str) -> Result<String, &'static str> {
+fn parse_quoted(text: &str) -> Result<String, &'static str> {
     let inner = text.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
     let Some(inner) = inner.filter(|inner| !inner.contains('\'')) else {
         return Err("its quotes are not balanced");

@@ -192,7 +192,7 @@ impl<'a> GenesysWebDeployments<'a> {
             self.order(ApiRequest::post(PUBLISH).at(format!("{CONFIGURATIONS}/{id}/versions/draft/publish"))).await;
         match ordered {
             Ordered::Made(version) if published_version(&version).is_none() => {
-                Ordered::Lost(unshown("the answer to publishing shows no published version"))
+                Ordered::Lost(ambiguous_answer("the answer to publishing shows no published version"))
             }
             other => other,
         }
@@ -283,11 +283,11 @@ fn parse_created(answer: &ApiAnswer) -> Result<Object, JobError> {
     let object: Object = answer.json()?;
     match id(&object) {
         Some(_) => Ok(object),
-        None => Err(unshown("the answer to a request that makes something shows no id")),
+        None => Err(ambiguous_answer("the answer to a request that makes something shows no id")),
     }
 }
 
-fn unshown(what: &str) -> JobError {
+fn ambiguous_answer(what: &str) -> JobError {
     JobError::new(ErrorClass::Ambiguous, "unexpected_response", what)
 }
 

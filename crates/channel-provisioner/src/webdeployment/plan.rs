@@ -113,7 +113,7 @@ impl Plan {
     }
 
     /// Returns an existing draft with the members of `document` instead of its own.
-    pub(crate) fn changed_draft(&self, document: &Document, mut draft: Map<String, Value>) -> Map<String, Value> {
+    pub(crate) fn change_draft(&self, document: &Document, mut draft: Map<String, Value>) -> Map<String, Value> {
         let Value::Object(changes) = json!(document) else { return draft };
         draft.extend(changes);
         let described = draft.get("description").and_then(Value::as_str).map(str::to_owned);
@@ -131,7 +131,7 @@ impl Plan {
     }
 
     /// Returns an existing deployment with the members of this plan instead of its own.
-    pub(crate) fn changed_deployment(
+    pub(crate) fn change_deployment(
         &self,
         mut read: Map<String, Value>,
         configuration_id: &str,
@@ -271,7 +271,7 @@ mod tests {
         let shop = plan("a", &json!({}));
         let read = json!({"id": "d", "name": "Old", "description": "Kept [genfleet:0123456789abcdef]", "status": "Pending",
             "pushIntegrations": [{"id": "p"}], "supportedContent": {"id": "s"}, "configuration": {"id": "o", "version": "1"}});
-        let changed = Value::Object(shop.changed_deployment(read.as_object().unwrap().clone(), "c", "2"));
+        let changed = Value::Object(shop.change_deployment(read.as_object().unwrap().clone(), "c", "2"));
         assert_eq!(changed["description"], format!("Kept {}", shop.marker));
         assert_eq!(changed["pushIntegrations"], json!([{"id": "p"}]));
         assert_eq!(changed["supportedContent"], json!({"id": "s"}));
@@ -299,7 +299,7 @@ mod tests {
             plan("a", &json!({"configuration": {"id": FLOW, "document": {"position": {"alignment": "Left"}}}}));
         let draft = json!({"id": FLOW, "name": "Theirs", "version": "DRAFT", "description": "d", "position": {"alignment": "Auto"},
             "cobrowse": {"enabled": true}});
-        let draft = Value::Object(changed.changed_draft(document(&changed), draft.as_object().unwrap().clone()));
+        let draft = Value::Object(changed.change_draft(document(&changed), draft.as_object().unwrap().clone()));
         assert_eq!((&draft["name"], &draft["version"]), (&json!("Theirs"), &json!("DRAFT")));
         assert_eq!(
             (&draft["position"], &draft["cobrowse"]),

@@ -128,7 +128,7 @@ impl WebDeploymentState {
     }
 
     /// Adds this state to `error`, for the next attempt.
-    pub(crate) fn kept_in(&self, error: JobError) -> JobError {
+    pub(crate) fn attach_to(&self, error: JobError) -> JobError {
         match serde_json::to_value(self) {
             Ok(state) => error.with_state(state),
             Err(_) => error,

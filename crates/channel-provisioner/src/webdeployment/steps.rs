@@ -96,7 +96,7 @@ impl<'a> Steps<'a> {
             (None, Some(configuration)) => self.publish(configuration).await,
             (None, None) => self.provide_configuration().await,
         };
-        ended.or_else(|error| self.failed(error))
+        ended.or_else(|error| self.handle_failure(error))
     }
 
     /// Returns true if a 400 may be caused by lagging reads, because it names an object that this job just changed.
@@ -109,19 +109,19 @@ impl<'a> Steps<'a> {
     }
 
     /// Records that nothing was created, because reads now show everything that an earlier attempt may have created.
-    fn nothing_was_made(&mut self) {
+    fn record_nothing_created(&mut self) {
         (self.was_interrupted, self.state.unanswered) = (false, false);
     }
 
     /// Records that an object may be created, for the next attempt in case this one is interrupted.
-    fn is_about_to_make(&mut self) {
+    fn record_creation_begun(&mut self) {
         self.state.unanswered = true;
-        self.job.reached(&self.state, Map::new());
+        self.job.record_progress(&self.state, Map::new());
     }
 
-    fn found(&self, endpoint: &'static str, member: &'static str, object: &Object) {
+    fn record_found(&self, endpoint: &'static str, member: &'static str, object: &Object) {
         let id = text(object, "id").unwrap_or_default().to_owned();
-        self.job.found(&Detail::default().with("endpoint", endpoint).with(member, id));
+        self.job.record_found(&Detail::default().with("endpoint", endpoint).with(member, id));
     }
 
     fn warn(&mut self, warning: String) {
@@ -135,7 +135,7 @@ impl<'a> Steps<'a> {
     }
 }
 
-fn given_up(refused: Option<JobError>, what: &str) -> JobError {
+fn conflict_error(refused: Option<JobError>, what: &str) -> JobError {
     let said = refused.map(|error| error.message).unwrap_or_default();
     let message =
         format!("somebody else changed {what} {STALE_ROUNDS} times in a row: find out who keeps changing it; {said}");

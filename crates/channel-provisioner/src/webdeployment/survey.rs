@@ -146,7 +146,7 @@ pub(crate) fn within_limits(wanted: &[Counted], limits: &[(String, u64)]) -> Res
 }
 
 /// Chooses the version of a configuration to deploy among the published ones.
-pub(crate) fn chosen_version(id: &str, wanted: Option<&str>, published: &[Object]) -> Result<String, JobError> {
+pub(crate) fn choose_version(id: &str, wanted: Option<&str>, published: &[Object]) -> Result<String, JobError> {
     let found = match wanted {
         Some(wanted) => published.iter().filter_map(published_version).find(|version| version == wanted),
         None => newest(published),
@@ -285,9 +285,9 @@ mod tests {
     fn the_newest_published_version_is_the_highest_number() {
         let versions = ["2", "10", "9"].map(|version| object(json!({"version": version})));
         assert_eq!(newest(&versions).as_deref(), Some("10"));
-        assert_eq!(chosen_version("c", Some("9"), &versions).as_deref(), Ok("9"));
-        assert_eq!(chosen_version("c", Some("3"), &versions).unwrap_err().code, "configuration_not_found");
-        assert_eq!(chosen_version("c", None, &[]).unwrap_err().code, "configuration_not_found");
+        assert_eq!(choose_version("c", Some("9"), &versions).as_deref(), Ok("9"));
+        assert_eq!(choose_version("c", Some("3"), &versions).unwrap_err().code, "configuration_not_found");
+        assert_eq!(choose_version("c", None, &[]).unwrap_err().code, "configuration_not_found");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use genfleet_core::{
     genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions},
     handler::{JobContext, JobHandler, Progress, Services},
     http::install_tls,
-    job::{JobId, Kind, derived_id},
+    job::{JobId, Kind, derive_id},
     supervisor::Supervisor,
 };
 use genfleet_simulator::{RecordedRequest, Simulator, SimulatorOptions};
@@ -123,7 +123,7 @@ impl Rig {
 }
 
 pub(crate) fn channel_id(job: &str) -> String {
-    derived_id(&format!("channel:{job}")).to_string()
+    derive_id(&format!("channel:{job}")).to_string()
 }
 
 fn payload() -> Payload {

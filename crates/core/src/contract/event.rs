@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{
     KindContract, merge,
     named::{name_parts, pascal},
-    schema_of_written, with_head,
+    schema_of_serialized, with_head,
 };
 use crate::error_code::{COMMON_CODES, ErrorCode};
 use genfleet_job::{
@@ -49,7 +49,7 @@ pub(super) fn schema_of(contract: &KindContract) -> Value {
 
 /// An event with the errors of these kinds.
 fn event(kinds: &[&KindContract], common: &[ErrorCode]) -> Value {
-    let mut event = schema_of_written::<CloudEvent>();
+    let mut event = schema_of_serialized::<CloudEvent>();
     let data = &mut event["properties"]["data"];
     let properties = &mut data["properties"];
     properties["outcome"]["title"] = "Outcome".into();

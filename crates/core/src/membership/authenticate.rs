@@ -92,7 +92,7 @@ impl Authenticator {
 /// Reads a signed message without verifying its signature.
 pub(super) fn read_unverified(signed: &SignedMessage) -> Option<(MessageStamp, MemberMessage)> {
     let stamped: StampedMessage<MemberMessage> = serde_json::from_str(&signed.content).ok()?;
-    Some((stamped.stamp, stamped.message.bounded()?))
+    Some((stamped.stamp, stamped.message.limit()?))
 }
 
 /// Messages that were rejected since the last log line.

@@ -41,7 +41,7 @@ impl Membership {
         let (leaving, mark) = (&self.shared.leaving, self.shared.genesys.client_fingerprint());
         let keys = [key("*", &mark), QUERY.to_owned()];
         let channel = async {
-            queue.connected().await;
+            queue.wait_until_connected().await;
             self.members().begin(Instant::now());
             queue.control_channel(&keys).await
         };

@@ -56,11 +56,11 @@ impl MemberMessage {
             return None;
         }
         let read: Read = serde_json::from_slice(body).ok().filter(|read: &Read| read.v == VERSION)?;
-        read.message.bounded()
+        read.message.limit()
     }
 
     /// Limits what the message holds; `None` if it says nothing.
-    pub(super) fn bounded(self) -> Option<Self> {
+    pub(super) fn limit(self) -> Option<Self> {
         match self {
             Self::Heartbeat(status) if status.process.is_empty() => None,
             Self::Heartbeat(mut status) => {

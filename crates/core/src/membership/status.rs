@@ -162,9 +162,9 @@ impl MemberStatus {
         let shut = self.shut.iter_mut().flat_map(|shut| [&mut shut.reason, &mut shut.why]);
         let kinds = self.kinds.iter_mut().map(|kind| &mut kind.kind);
         let receivers = self.receivers.iter_mut().flat_map(|each| [&mut each.receiver, &mut each.why]);
-        own.into_iter().chain(shut).chain(kinds).chain(receivers).for_each(cut);
+        own.into_iter().chain(shut).chain(kinds).chain(receivers).for_each(truncate);
         let optional = self.shut.iter_mut().filter_map(|shut| shut.kind.as_mut());
-        optional.chain(&mut self.failing).chain(&mut self.not_ready).chain(&mut self.notes).for_each(cut);
+        optional.chain(&mut self.failing).chain(&mut self.not_ready).chain(&mut self.notes).for_each(truncate);
     }
 }
 
@@ -173,7 +173,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn cut(text: &mut String) {
+fn truncate(text: &mut String) {
     if let Some((end, _)) = text.char_indices().nth(LONGEST_TEXT) {
         text.truncate(end);
     }

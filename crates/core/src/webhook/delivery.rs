@@ -144,7 +144,7 @@ impl JobHandler for Deliverer {
 
     async fn handle(&self, job: &JobContext, payload: DeliveryPayload, (): ()) -> Result<Progress<Self>, JobError> {
         let receiver = Receiver::parse(&payload.url).map_err(|error| JobError::permanent("invalid_job", error))?;
-        let Some(secrets) = self.signers.of(&receiver) else { return Err(unsigned(job, &receiver)) };
+        let Some(secrets) = self.signers.of(&receiver) else { return Err(hold_without_secret(job, &receiver)) };
         let permit = self.permit(job, &receiver).await?;
         let event_id = payload.event_id.clone();
         let (outcome, result) = self.attempt(job, &receiver, payload, secrets, permit).await;
@@ -320,7 +320,7 @@ fn hold(job: &JobContext, receiver: &Receiver, wait: Duration) -> JobError {
 }
 
 /// The error for a delivery that another process must sign. It counts no attempt.
-fn unsigned(job: &JobContext, receiver: &Receiver) -> JobError {
+fn hold_without_secret(job: &JobContext, receiver: &Receiver) -> JobError {
     let message = format!("this process has no secret for {receiver}: {}", signers::remedy());
     warn!(%receiver, "{message}");
     let until = job.now().saturating_add(WITHOUT_SECRET).unwrap_or(Timestamp::MAX);

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{delivery::DeliveryPayload, receiver::Receiver};
 use genfleet_job::{
-    Kind, derived_id,
+    Kind, derive_id,
     event::Event,
     message::{Headers, Lane, Message},
     retry::WEBHOOK_WAITS,
@@ -24,7 +24,7 @@ pub(crate) fn delivery_jobs<'a>(
     time: Timestamp,
 ) -> impl Iterator<Item = Publication> + 'a {
     receivers.iter().map(move |receiver| {
-        let id = derived_id(&format!("webhook:{}:{}", event.id, receiver.url())).to_string();
+        let id = derive_id(&format!("webhook:{}:{}", event.id, receiver.url())).to_string();
         let message = Message {
             body: body(&id, event, receiver).into(),
             message_id: Some(id),
@@ -32,7 +32,7 @@ pub(crate) fn delivery_jobs<'a>(
             headers: trace.clone(),
             ..Message::default()
         }
-        .enqueued(time);
+        .stamp_enqueued(time);
         let to = Destination::Lane { kind: Kind::WebhookDeliver, lane: Lane::Jobs, after: Duration::ZERO };
         Publication { to, message }
     })

@@ -153,7 +153,7 @@ impl HostLimits {
     fn give_up_wait(&self, name: &str, jitter: f64) -> HostAdmission {
         let (mut all, now, bounds) = (self.lock(), Instant::now(), self.0.bounds);
         let host = all.host(name, now, bounds);
-        host.kept_waiting();
+        host.record_wait();
         HostAdmission::Later(host.wait(now, jitter, bounds))
     }
 
@@ -240,8 +240,8 @@ impl HostPermit {
         let took = now.duration_since(self.began);
         let host = all.host(&self.host, now, bounds);
         match feedback {
-            HostFeedback::Answers => host.answered(took),
-            HostFeedback::Fails { asked } => host.failed(now, took, asked, bounds),
+            HostFeedback::Answers => host.record_answer(took),
+            HostFeedback::Fails { asked } => host.record_failure(now, took, asked, bounds),
         }
         // Dropping the permit takes the lock again.
         drop(all);

@@ -65,7 +65,7 @@ impl Activity {
 
     /// Notes how long the new job of `kind` that was delivered last has waited, where its message says when it was enqueued.
     pub(crate) fn note_age(&self, kind: Kind, message: &Message, not_before: Option<Timestamp>, now: Timestamp) {
-        if let Some(age) = message.waited(not_before, now).map(QueueWait::seconds) {
+        if let Some(age) = message.queue_wait(not_before, now).map(QueueWait::seconds) {
             metrics::gauge!(metric::OLDEST_JOB_AGE, "kind" => kind.as_str()).set(age);
             self.each().entry(kind).or_default().oldest = Some(age);
         }

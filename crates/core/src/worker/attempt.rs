@@ -77,10 +77,10 @@ pub(crate) async fn run<H: JobHandler>(
     let handling = AssertUnwindSafe(handler.handle(job, payload, state)).catch_unwind();
     let result = tokio::select! {
         result = handling => result,
-        error = out_of_time(process, job, time) => return bounded(AttemptResult::Error(unfinished(job, error))),
+        error = out_of_time(process, job, time) => return limit_state(AttemptResult::Error(add_record(job, error))),
         never = stop_when_lost(job, delivery) => match never {},
     };
-    bounded(match result {
+    limit_state(match result {
         Ok(Ok(Progress::Done(report))) => AttemptResult::Done(serde_json::to_value(report).unwrap_or(Value::Null)),
         Ok(Ok(Progress::Begun { state, again_in })) => match serde_json::to_string(&state) {
             Ok(state) => AttemptResult::Begun { state, again_in },
@@ -92,7 +92,7 @@ pub(crate) async fn run<H: JobHandler>(
         Ok(Err(error)) => AttemptResult::Error(error),
         Err(_) => {
             let error = JobError::new(ErrorClass::Transient, "panicked", "the worker panicked: a defect of the worker");
-            AttemptResult::Error(unfinished(job, error))
+            AttemptResult::Error(add_record(job, error))
         }
     })
 }
@@ -115,7 +115,7 @@ async fn out_of_time(process: &ProcessContext, job: &JobContext, time: Duration)
 }
 
 /// Adds what the handler of an attempt that did not finish has noted last.
-fn unfinished(job: &JobContext, mut error: JobError) -> JobError {
+fn add_record(job: &JobContext, mut error: JobError) -> JobError {
     let record = job.record();
     error.state.clone_from(&record.state);
     error.details.extend(record.details.clone());
@@ -125,14 +125,14 @@ fn unfinished(job: &JobContext, mut error: JobError) -> JobError {
 /// Stops the attempt at a job of an exclusive kind once the session, and with it the lock, is lost.
 async fn stop_when_lost(job: &JobContext, delivery: &Delivery) -> Infallible {
     if job.kind.is_exclusive() {
-        delivery.settler.lost().await;
+        delivery.settler.wait_until_lost().await;
         job.stop.cancel();
     }
     std::future::pending().await
 }
 
 /// Replaces a result whose state is too large for a message, which is a defect of the worker, by an error.
-fn bounded(result: AttemptResult) -> AttemptResult {
+fn limit_state(result: AttemptResult) -> AttemptResult {
     let bytes = match &result {
         AttemptResult::Begun { state, .. } => state.len(),
         AttemptResult::Error(JobError { state: Some(state), .. }) => state.to_string().len(),
@@ -181,11 +181,11 @@ mod tests {
     async fn an_attempt_that_comes_to_no_end_goes_on_from_what_its_handler_said_last() {
         let context = context();
         let given_up = || JobError::new(ErrorClass::Transient, "api_timeout", "no end");
-        assert_eq!(unfinished(&context, given_up()), given_up());
-        context.reached(&json!({"step": 1}), Map::new());
+        assert_eq!(add_record(&context, given_up()), given_up());
+        context.record_progress(&json!({"step": 1}), Map::new());
         let details = Map::from_iter([("interfaceId".to_owned(), json!("i"))]);
-        context.reached(&json!({"step": 2}), details.clone());
+        context.record_progress(&json!({"step": 2}), details.clone());
         let expected = JobError { state: Some(json!({"step": 2})), details, ..given_up() };
-        assert_eq!(unfinished(&context, given_up()), expected);
+        assert_eq!(add_record(&context, given_up()), expected);
     }
 }

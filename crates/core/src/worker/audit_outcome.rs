@@ -71,7 +71,7 @@ pub(crate) async fn record_not_run(kind: &KindContext, mut outcome: JobOutcome, 
 pub(crate) async fn wait_for_permission(process: &ProcessContext, position: AuditPosition) -> SettlePermission {
     let durable = async {
         match position.last {
-            Some(seq) => process.audit.durable(seq).await,
+            Some(seq) => process.audit.wait_until_durable(seq).await,
             None => process.audit.wait_until_writable().await,
         }
     };

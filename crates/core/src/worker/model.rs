@@ -258,7 +258,7 @@ impl World {
         let process = &mut self.processes[at];
         let Some(handed) = process.shelf.pop_front() else { return };
         if process.session != Some(handed.session) {
-            return process.recent.given_back(&handed.held, now);
+            return process.recent.record_given_back(&handed.held, now);
         }
         let copy = &handed.copy;
         if process.recent.was_settled(&handed.held, now) {
@@ -330,7 +330,7 @@ impl World {
             SettlementStep::Keep => {
                 let id = JobId::parse(&attempt.job.to_string()).unwrap();
                 self.processes[at].unsettled.keep(&id, copy.message(), &result, now);
-                self.processes[at].recent.given_back(&handed.held, self.now);
+                self.processes[at].recent.record_given_back(&handed.held, self.now);
             }
             SettlementStep::Acknowledge => {
                 *self.answers.entry(copy.job).or_default() += usize::from(copy.number.is_none());
@@ -362,7 +362,7 @@ impl World {
 
     fn acknowledge_later(&mut self, at: usize, handed: &Handed) {
         let process = &mut self.processes[at];
-        process.recent.settled(&handed.held, self.now);
+        process.recent.record_settled(&handed.held, self.now);
         process.acks.push(handed.tag);
     }
 
@@ -376,15 +376,15 @@ impl World {
         let Some(session) = self.processes[at].session.take() else { return };
         self.losses += 1;
         self.session_ends(at, session, worked_off);
-        self.processes[at].recent.session_lost(self.now);
+        self.processes[at].recent.record_session_loss(self.now);
         for handed in std::mem::take(&mut self.processes[at].shelf) {
-            self.processes[at].recent.given_back(&handed.held, self.now);
+            self.processes[at].recent.record_given_back(&handed.held, self.now);
         }
     }
 
     fn give_back(&mut self, at: usize) {
         let Some(handed) = self.processes[at].shelf.pop_front() else { return };
-        self.processes[at].recent.given_back(&handed.held, self.now);
+        self.processes[at].recent.record_given_back(&handed.held, self.now);
         self.given_back += 1;
         if let Some((_, copy)) = self.unsettled.remove(&handed.tag) {
             self.returned(at, copy);

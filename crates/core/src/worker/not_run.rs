@@ -38,12 +38,12 @@ impl NotRun {
 
     /// Checks the times that `job` may start at.
     pub(crate) fn by_schedule(job: &Job, headers: &JobHeaders, now: Timestamp) -> Result<(), Self> {
-        let not_before = headers.not_before.or(job.not_before.filter(|_| !headers.started()));
+        let not_before = headers.not_before.or(job.not_before.filter(|_| !headers.is_started()));
         let wait = not_before.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
         if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
             return Err(Self::TooEarly(wait));
         }
-        if !headers.started() && job.deadline.is_some_and(|deadline| deadline < now) {
+        if !headers.is_started() && job.deadline.is_some_and(|deadline| deadline < now) {
             return Err(Self::Expired(Box::new(job.clone())));
         }
         Ok(())

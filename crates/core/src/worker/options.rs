@@ -81,7 +81,7 @@ impl FromStr for QueueUrl {
     type Err = Infallible;
 
     fn from_str(url: &str) -> Result<Self, Infallible> {
-        Ok(Self(text::trimmed(url).to_owned().into()))
+        Ok(Self(text::trim(url).to_owned().into()))
     }
 }
 

@@ -236,7 +236,7 @@ fn log_retry(kind: &KindContext, error: Option<&JobError>, after: Duration) {
 fn ending_of(kind: &KindContext, job: &Job, outcome: Outcome, headers: &JobHeaders, delivery: &Delivery) -> Ending {
     let ending = ending(kind, &job.id, outcome, headers, delivery);
     let started_at = headers.started_at.unwrap_or(ending.time);
-    Ending { queued: delivery.message.waited(job.not_before, started_at), ..ending }
+    Ending { queued: delivery.message.queue_wait(job.not_before, started_at), ..ending }
 }
 
 fn ending(kind: &KindContext, id: &JobId, outcome: Outcome, headers: &JobHeaders, delivery: &Delivery) -> Ending {
@@ -256,7 +256,7 @@ fn ending(kind: &KindContext, id: &JobId, outcome: Outcome, headers: &JobHeaders
         redriven_by: text(REDRIVEN_BY),
         requests: headers.requests,
         latency_ms: u64::try_from(now.as_millisecond() - started_at.as_millisecond()).unwrap_or(0),
-        queued: delivery.message.waited(None, started_at),
+        queued: delivery.message.queue_wait(None, started_at),
         report: None,
         error: None,
         trace_id: delivery.span.context().map(|place| place.trace_id().to_owned()),

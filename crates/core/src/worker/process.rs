@@ -105,7 +105,7 @@ impl<H: JobHandler> Engine<H> {
         self.check_suspect(delivery)?;
         let now = self.kind().process.clock.now();
         let validated = self.validate(&delivery.message).await;
-        if !headers.started() {
+        if !headers.is_started() {
             let not_before = validated.as_ref().ok().and_then(|(job, _)| job.not_before);
             self.kind().process.activity.note_age(H::KIND, &delivery.message, not_before, now);
         }
@@ -190,7 +190,7 @@ impl<H: JobHandler> Engine<H> {
     fn start_attempt(&self, job: &Job, mut headers: JobHeaders, delivery: &Delivery) -> (JobContext, JobHeaders) {
         let process = &self.kind().process;
         let now = process.clock.now();
-        if let Some(waited) = delivery.message.waited(job.not_before, now).filter(|_| !headers.started()) {
+        if let Some(waited) = delivery.message.queue_wait(job.not_before, now).filter(|_| !headers.is_started()) {
             metrics::histogram!(metric::JOB_QUEUE_WAIT, "kind" => H::KIND.as_str()).record(waited.seconds());
         }
         let lease = delivery.settler.lease().filter(|_| H::KIND.is_exclusive());

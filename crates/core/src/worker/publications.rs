@@ -55,7 +55,7 @@ pub(crate) fn ended_publications(
         headers: place.map(TraceContext::headers).unwrap_or_default(),
         reply_to: None,
     };
-    bound(&mut event_message.headers);
+    limit_headers(&mut event_message.headers);
     if event_message.correlation_id.is_none() {
         event_message.correlation_id.clone_from(&message.message_id);
     }
@@ -91,16 +91,16 @@ pub(crate) fn next_round(
 }
 
 /// Builds the publication that moves a message unchanged into `lane`, after the delay `after`.
-pub(crate) fn moved(message: &Message, kind: Kind, lane: Lane, after: Duration) -> Publication {
+pub(crate) fn move_publication(message: &Message, kind: Kind, lane: Lane, after: Duration) -> Publication {
     Publication { to: Destination::Lane { kind, lane, after }, message: with_id(message.clone()) }
 }
 
 /// Gives a message without an id the derived id of its job, which it keeps from now on.
 fn with_id(mut message: Message) -> Message {
     if message.message_id.is_none() {
-        message.message_id = Some(JobId::derived(&message.body, message.timestamp).to_string());
+        message.message_id = Some(JobId::derive(&message.body, message.timestamp).to_string());
     }
-    bound(&mut message.headers);
+    limit_headers(&mut message.headers);
     message
 }
 
@@ -111,7 +111,7 @@ fn dead_letter(message: &Message, ending: &Ending, dead: &DeadReason) -> Publica
     }
     let set: [(&str, HeaderValue); 7] = [
         (job_headers::REASON, dead.reason.into()),
-        (job_headers::ERROR, cut(&dead.error, MAX_ERROR_BYTES).into()),
+        (job_headers::ERROR, truncate(&dead.error, MAX_ERROR_BYTES).into()),
         (job_headers::ATTEMPTS, ending.attempts.into()),
         (job_headers::FAILED_AT, ending.time.to_string().into()),
         (job_headers::WORKER, ending.worker.into()),
@@ -151,7 +151,7 @@ fn fingerprint(kind: &str, dead: &DeadReason) -> String {
 }
 
 /// Holds the headers to their limit; those that a producer may have made large go first.
-fn bound(headers: &mut Headers) {
+fn limit_headers(headers: &mut Headers) {
     for droppable in ["tracestate", "traceparent", job_headers::ERROR] {
         if header_bytes(headers) > MAX_HEADER_BYTES {
             headers.remove(droppable);
@@ -159,7 +159,7 @@ fn bound(headers: &mut Headers) {
     }
 }
 
-fn cut(text: &str, bytes: usize) -> &str {
+fn truncate(text: &str, bytes: usize) -> &str {
     let mut end = text.len().min(bytes);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -305,13 +305,13 @@ mod tests {
     #[test]
     fn a_message_without_an_id_keeps_the_one_its_job_goes_by() {
         let message = Message { body: "{}".into(), timestamp: Some(7), ..Message::default() };
-        let id = JobId::derived(b"{}", Some(7)).to_string();
+        let id = JobId::derive(b"{}", Some(7)).to_string();
         let kind = Kind::CdnPurge;
         let again =
             next_round(&message, &JobHeaders::default(), kind, Lane::Jobs, Duration::ZERO, Timestamp::UNIX_EPOCH, None);
         assert_eq!(again.message.message_id.as_deref(), Some(id.as_str()));
         assert_eq!(
-            moved(&message, kind, Lane::Suspect, Duration::ZERO).message.message_id.as_deref(),
+            move_publication(&message, kind, Lane::Suspect, Duration::ZERO).message.message_id.as_deref(),
             Some(id.as_str())
         );
         let dead = DeadReason { reason: "rejected", cause: None, error: "no".to_owned() };
@@ -337,6 +337,6 @@ mod tests {
 
     #[test]
     fn a_long_error_is_cut_at_a_character() {
-        assert_eq!(cut("aä", 2), "a");
+        assert_eq!(truncate("aä", 2), "a");
     }
 }

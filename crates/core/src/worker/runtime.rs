@@ -233,7 +233,7 @@ impl Runtime {
             }
             () = finished => ProcessEnd::Stopped,
             name = self.exits.next() => ProcessEnd::Fault(format!("the task {name:?} ended, and others depend on it")),
-            reason = self.process.queue.failed() => ProcessEnd::Fault(format!("the queue failed: {reason}")),
+            reason = self.process.queue.wait_until_failed() => ProcessEnd::Fault(format!("the queue failed: {reason}")),
         };
         if let ProcessEnd::Fault(reason) = &end {
             error!(reason, "fault: the process ends");

@@ -185,7 +185,7 @@ impl Settlement {
 
     /// Moves a delivery whose job did not run unchanged into `lane`, after the delay `after`.
     pub(crate) async fn move_to(&self, delivery: Delivery, lane: Lane, after: Duration) {
-        let publication = publications::moved(&delivery.message, self.kind.kind, lane, after);
+        let publication = publications::move_publication(&delivery.message, self.kind.kind, lane, after);
         self.requeue(delivery, publication, "moved").await;
     }
 

@@ -65,12 +65,12 @@ impl SurvivedSuspects {
 
     /// Returns true if this process ran `message` before.
     pub(crate) fn contains(&self, message: &Message) -> bool {
-        self.lock().contains(&JobId::derived(&message.body, message.timestamp))
+        self.lock().contains(&JobId::derive(&message.body, message.timestamp))
     }
 
     /// Notes that this process ran `message` and survived.
     pub(crate) fn insert(&self, message: &Message) {
-        let key = JobId::derived(&message.body, message.timestamp);
+        let key = JobId::derive(&message.body, message.timestamp);
         let mut known = self.lock();
         if !known.contains(&key) {
             known.truncate(Self::REMEMBERED - 1);

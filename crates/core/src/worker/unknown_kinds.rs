@@ -58,7 +58,7 @@ async fn reply(process: Arc<ProcessContext>, UnknownKindMessage { key, message, 
     ending.audit = record_outcome(&process.audit, AUDIT_ACTION, &ending, payload);
     let durable = async {
         match &ending.audit {
-            Some(stamp) => process.audit.durable(stamp.seq).await,
+            Some(stamp) => process.audit.wait_until_durable(stamp.seq).await,
             None => process.audit.wait_until_writable().await,
         }
     };

@@ -63,7 +63,7 @@ pub fn validate_job<H: JobHandler>(
     if let Some(url) = &decoded.job.webhook {
         found.extend((rules.webhook)(url));
     }
-    found.retain(|one| !hidden(&decoded, &one.pointer));
+    found.retain(|one| !is_hidden(&decoded, &one.pointer));
     decoded.violations.extend(found);
     let DecodedJob { mut job, violations, .. } = decoded;
     match payload {
@@ -76,7 +76,7 @@ pub fn validate_job<H: JobHandler>(
 }
 
 /// Returns true if a violation at the place is reported already, or if it lies in a value that was not sent.
-fn hidden(decoded: &DecodedJob, pointer: &str) -> bool {
+fn is_hidden(decoded: &DecodedJob, pointer: &str) -> bool {
     let ends = pointer.match_indices('/').map(|(at, _)| at).chain([pointer.len()]);
     decoded.places.contains_key(pointer)
         || ends.into_iter().any(|end| decoded.places.get(&pointer[..end]) == Some(&true))

@@ -102,15 +102,15 @@ impl Allotment {
         self.share.per_minute
     }
 
-    pub(super) fn sent(&mut self, now: Instant) -> u32 {
+    pub(super) fn count_sent(&mut self, now: Instant) -> u32 {
         while self.sent.front().is_some_and(|sent| *sent + COUNTS <= now) {
             self.sent.pop_front();
         }
         u32::try_from(self.sent.len()).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn left(&mut self, now: Instant) -> u32 {
-        self.per_minute().saturating_sub(self.sent(now))
+    pub(super) fn remaining(&mut self, now: Instant) -> u32 {
+        self.per_minute().saturating_sub(self.count_sent(now))
     }
 
     /// Returns when the next request may go.
@@ -127,7 +127,7 @@ impl Allotment {
     pub(super) fn take(&mut self, now: Instant) {
         self.catch_up(now);
         self.ahead += 1.0;
-        self.sent(now);
+        self.count_sent(now);
         self.sent.push_back(now);
     }
 
@@ -192,7 +192,7 @@ mod tests {
     fn after_a_rest_a_few_go_at_once_and_then_each_at_its_time() {
         let (mut allotment, start) = (Allotment::new(3000), Instant::now());
         assert_eq!(saturate(&mut allotment, start, start + MOMENT).len(), 60);
-        assert_eq!(allotment.left(start), 2940);
+        assert_eq!(allotment.remaining(start), 2940);
         let later = start + seconds(10);
         let second = saturate(&mut allotment, later, later + seconds(1)).len();
         assert!((107..110).contains(&second), "{second}: 60 again, and 48 a second");
@@ -214,7 +214,7 @@ mod tests {
         let (mut allotment, start) = (Allotment::new(3000), Instant::now());
         allotment.set(LimitShare::with_unknown_peers(3000), start);
         let sent = saturate(&mut allotment, start, start + seconds(60));
-        assert_eq!((sent.len(), allotment.left(start + seconds(60))), (30, 2970));
+        assert_eq!((sent.len(), allotment.remaining(start + seconds(60))), (30, 2970));
         allotment.set(LimitShare::with_known_peers(300, 300), start + seconds(60));
         let sent = saturate(&mut allotment, start + seconds(60), start + seconds(64));
         assert!(sent.is_empty(), "24 are owed, at five a second");

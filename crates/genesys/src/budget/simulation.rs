@@ -118,8 +118,8 @@ impl Run {
                     let request = &mut in_flight[number];
                     let share = request.share.take().unwrap();
                     match request.rates {
-                        Some(rates) => budget.answered(share, start + request.sent, start + now, rates),
-                        None => budget.lost(share, start + now),
+                        Some(rates) => budget.record_answer(share, start + request.sent, start + now, rates),
+                        None => budget.record_loss(share, start + now),
                     }
                 }
                 Event::Wake => {}

@@ -75,7 +75,7 @@ const LIMITS: &str = "The chain alone does not show that somebody has rewritten 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     match &options.command {
         Command::Verify { files, events, anchor, json } => {
-            let report = audit::verify(&chained(files)?, wanted(events.as_deref())?, anchor)?;
+            let report = audit::verify(&chain_files(files)?, read_claimed(events.as_deref())?, anchor)?;
             print(&report, *json)?;
             Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
         }
@@ -85,7 +85,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
 /// Returns the given audit files, and those in the given folders. Skips the other files that processes create next to
 /// them.
-pub(super) fn chained(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn chain_files(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in named {
         if path.is_dir() {
@@ -116,7 +116,7 @@ fn jsonl_files(folder: &Path, wanted: impl Fn(&str) -> bool) -> anyhow::Result<V
     Ok(files)
 }
 
-fn wanted(events: Option<&Path>) -> anyhow::Result<ClaimedLines> {
+fn read_claimed(events: Option<&Path>) -> anyhow::Result<ClaimedLines> {
     let Some(path) = events else { return Ok(ClaimedLines::default()) };
     let read = if path == Path::new("-") {
         ClaimedLines::read(io::stdin().lock(), path)
@@ -156,7 +156,7 @@ fn show(job: &str, files: &[PathBuf], as_json: bool) -> anyhow::Result<ExitCode>
     if JobId::parse(job).is_none() {
         return Err(ConfigError::new(format!("{job:?} is not a job id: 1 to 128 of A-Z a-z 0-9 . _ : -")).into());
     }
-    let files = if files.is_empty() { files_here()? } else { chained(files)? };
+    let files = if files.is_empty() { files_here()? } else { chain_files(files)? };
     if files.is_empty() {
         return Err(ConfigError::new(
             "there is no genfleet-audit-*.jsonl here, and no file of GENFLEET_AUDIT_LOG: name the files",

@@ -51,9 +51,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "off")?;
     install_tls();
     let named = if options.named.is_empty() { options.checked.kinds() } else { &options.named };
-    let is_simulated = options.simulate.wanted();
+    let is_simulated = options.simulate.is_wanted();
     let handlers = options.handlers.clone().for_simulator(is_simulated);
-    let kinds = registry::chosen(named, &handlers)?;
+    let kinds = registry::choose(named, &handlers)?;
     let needs = registry::needs(&kinds.worked, &handlers);
     let (mut findings, services) = block_on(async {
         let findings = examine(&options.checked, &needs, is_simulated).await;

@@ -143,7 +143,7 @@ pub(crate) fn not_for_producers(kind: Kind) -> ConfigError {
 /// Makes the job's body. It contains the payload byte for byte, so that the check finds every mistake in it.
 fn body(options: &Options) -> anyhow::Result<Vec<u8>> {
     let text = payload(options)?;
-    let payload = text::unmarked(&text).map_err(|details| anyhow!("the payload cannot be read: {details}"))?;
+    let payload = text::strip_mark(&text).map_err(|details| anyhow!("the payload cannot be read: {details}"))?;
     serde_json::from_slice::<IgnoredAny>(payload).context("the payload is not JSON")?;
     let id = options.id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
     let mut job =
@@ -187,11 +187,11 @@ async fn send(options: &Options, job: &Job, body: Vec<u8>) -> anyhow::Result<()>
         content_type: Some("application/json".to_owned()),
         ..Message::default()
     }
-    .enqueued(SystemClock.now());
+    .stamp_enqueued(SystemClock.now());
     let publishing = queue.publish(vec![Publication { to: Destination::Jobs(job.kind), message }]);
     let sent = tokio::select! {
         sent = timeout_at(end, publishing) => sent,
-        refusal = refused(&queue) => Ok(Err(refusal)),
+        refusal = wait_until_refused(&queue) => Ok(Err(refusal)),
     };
     match sent {
         Ok(sent) => {
@@ -219,7 +219,7 @@ async fn open(options: &Options, end: Instant) -> anyhow::Result<Queue> {
     let queue = queue.map_err(|error| ConfigError::new(error.to_string()))?;
     let connected = async {
         match &queue {
-            Queue::Rabbit(rabbit) => rabbit.connected().await,
+            Queue::Rabbit(rabbit) => rabbit.wait_until_connected().await,
             Queue::Sqlite(_) => {}
         }
     };
@@ -227,7 +227,7 @@ async fn open(options: &Options, end: Instant) -> anyhow::Result<Queue> {
         connected = timeout_at(end, connected) => if connected.is_err() {
             bail!(QueueError::Broker(format!("no connection within {:?}{}", options.timeout, problems(&queue))));
         },
-        refusal = refused(&queue) => bail!(refusal),
+        refusal = wait_until_refused(&queue) => bail!(refusal),
     }
     Ok(queue)
 }
@@ -246,7 +246,7 @@ async fn has_queue(options: &Options, end: Instant) -> bool {
 }
 
 /// Waits until the broker refuses access to this user.
-async fn refused(queue: &Queue) -> QueueError {
+async fn wait_until_refused(queue: &Queue) -> QueueError {
     loop {
         if let Some(refusal) = queue.health().problems.into_iter().find(|problem| problem.contains(ACCESS_REFUSED)) {
             return QueueError::Broker(refusal);

@@ -34,7 +34,7 @@ pub(crate) struct Options {
 
 /// Prints the answer; exit code 1 if there is none, or if its status is not 2xx.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let (host, path) = options.asked()?;
+    let (host, path) = options.target()?;
     let (status, body) =
         get(&host, &path, options.timeout).with_context(|| format!("no answer from http://{host}{path}"))?;
     terminal::say(body.trim_end())?;
@@ -43,7 +43,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
 impl Options {
     /// Returns host with port, and path.
-    fn asked(&self) -> Result<(String, String), ConfigError> {
+    fn target(&self) -> Result<(String, String), ConfigError> {
         if self.what.starts_with('/') {
             return Ok((reachable(&self.admin_addr), self.what.clone()));
         }

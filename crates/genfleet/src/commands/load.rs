@@ -115,7 +115,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let run = Uuid::new_v4().simple().to_string()[..8].to_owned();
     let source = Source::new(options.kind, &run, options.payload.as_deref(), options.file.as_deref())?;
     let plan = Plan::of(options);
-    if !confirmed(options, &plan)? {
+    if !confirm(options, &plan)? {
         tell!("nothing was published");
         return Ok(ExitCode::from(EXIT_FAILED));
     }
@@ -155,7 +155,7 @@ impl Plan {
 }
 
 /// Asks for confirmation, because the jobs change data of the workers' organisation, which this command does not know.
-fn confirmed(options: &Options, plan: &Plan) -> anyhow::Result<bool> {
+fn confirm(options: &Options, plan: &Plan) -> anyhow::Result<bool> {
     if options.yes {
         return Ok(true);
     }
@@ -177,7 +177,7 @@ async fn load(options: &Options, plan: Plan, source: Source, run: &str) -> anyho
     wait_for_connection(&queue).await?;
     let (sender, mut events) = mpsc::channel(1_000);
     let follower = Follower::start(&options.queue, run, sender.clone()).await?;
-    let requests_before = sim::received(options.sim_url.as_deref()).await?;
+    let requests_before = sim::read_received(options.sim_url.as_deref()).await?;
     let mut ledger = Ledger::new(plan.jobs, run);
     let progress = Progress::new(u64::from(plan.jobs));
     let pace = Pace::new(plan.rate, Instant::now());
@@ -206,8 +206,8 @@ async fn load(options: &Options, plan: Plan, source: Source, run: &str) -> anyho
     while let Ok(Some(event)) = timeout_at(until, events.recv()).await {
         record(event, &mut ledger)?;
     }
-    progress.done();
-    let requests_after = sim::received(options.sim_url.as_deref()).await?;
+    progress.finish();
+    let requests_after = sim::read_received(options.sim_url.as_deref()).await?;
     queue.close().await;
     let received = requests_after.zip(requests_before).map(|(after, before)| after.saturating_sub(before));
     Ok(Summary::new(options.kind, run, &ledger, received, interrupted))
@@ -215,11 +215,11 @@ async fn load(options: &Options, plan: Plan, source: Source, run: &str) -> anyho
 
 fn record(event: LoadEvent, ledger: &mut Ledger) -> anyhow::Result<()> {
     match event {
-        LoadEvent::Sent(number, at) => ledger.sent(number, at),
-        LoadEvent::Confirmed(numbers) => ledger.confirmed(numbers, Instant::now()),
-        LoadEvent::AllSent(jobs) => ledger.all_sent(jobs, Instant::now()),
-        LoadEvent::Ended(ended, at) => ledger.ended(&ended, at),
-        LoadEvent::Found(ended, at) => ledger.found(&ended, at),
+        LoadEvent::Sent(number, at) => ledger.record_sent(number, at),
+        LoadEvent::Confirmed(numbers) => ledger.record_confirmed(numbers, Instant::now()),
+        LoadEvent::AllSent(jobs) => ledger.record_all_sent(jobs, Instant::now()),
+        LoadEvent::Ended(ended, at) => ledger.record_ended(&ended, at),
+        LoadEvent::Found(ended, at) => ledger.record_found(&ended, at),
         LoadEvent::Warning(message) => tell!("warning: {}", line(&message)),
         LoadEvent::Fault(error) => return Err(error),
     }

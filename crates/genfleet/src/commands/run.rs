@@ -106,7 +106,7 @@ pub(crate) const EXAMPLES: &str = "Examples:
 
 /// Runs the batch to its end; exit code 2 if a job failed.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let handlers = options.handlers.clone().for_simulator(options.simulate.wanted());
+    let handlers = options.handlers.clone().for_simulator(options.simulate.is_wanted());
     let options = &Options { handlers, ..options.clone() };
     options.worker.start_logs("error", LogFormat::Text)?;
     if options.events.is_none() && options.worker.audit.uses_stdout() {
@@ -114,7 +114,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             ConfigError::new("--audit-log -: events are written to stdout; name a file, or --events FILE").into()
         );
     }
-    let kinds = registry::chosen(&options.worker.kinds, &options.handlers)?;
+    let kinds = registry::choose(&options.worker.kinds, &options.handlers)?;
     kinds.notes().for_each(|note| info!("{note}"));
     install_tls();
     // Checked before a store is created for them.
@@ -125,7 +125,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     sink::spare_jobs(&options.files, "--store", Some(&store))?;
     sink::spare_jobs(&options.files, "--events", options.events.as_deref())?;
     let (mut tally, end) = block_on(batch(options, &kinds, &store))?;
-    tally.undelivered = if tally.complete() { block_on(left(&store))? } else { 0 };
+    tally.undelivered = if tally.complete() { block_on(count_left(&store))? } else { 0 };
     if options.is_for_a_person() {
         tally.print_account();
     }
@@ -159,13 +159,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             summary::next(
                 &options.files,
                 tally.not_succeeded() > 0,
-                options.simulate.wanted(),
+                options.simulate.is_wanted(),
                 tally.account.fits_the_platform()
             )
             .trim_end_matches('\n')
         );
     }
-    Ok(if tally.failed() { ExitCode::from(EXIT_JOBS_FAILED) } else { ExitCode::SUCCESS })
+    Ok(if tally.has_failures() { ExitCode::from(EXIT_JOBS_FAILED) } else { ExitCode::SUCCESS })
 }
 
 fn default_store(first: &str) -> String {
@@ -173,7 +173,7 @@ fn default_store(first: &str) -> String {
 }
 
 /// Number of jobs in the store that are not settled, and of events that were stored too late to be printed.
-async fn left(path: &std::path::Path) -> anyhow::Result<u64> {
+async fn count_left(path: &std::path::Path) -> anyhow::Result<u64> {
     let store = SqliteQueue::open(path, Role::Tool, Arc::new(SystemClock))?;
     let printed = store.batch_cursor().await?;
     let unprinted = store.events_after(printed, 1000).await?.len();
@@ -278,12 +278,12 @@ async fn follow(
                 progress.wait_for_webhooks(left);
             }
             if unfinished == Some(0) || waited.is_some_and(|waited| waited >= webhook_wait) {
-                progress.done();
+                progress.finish();
                 // It fails if the process is already stopping.
                 let _ = finished.send(());
                 return Ok(tally);
             }
-            store.event_published().await;
+            store.wait_for_event().await;
         } else if events.len() < READ_TOGETHER && !tally.complete() {
             sleep(LINGER).await;
         }

@@ -56,7 +56,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             }
         }
         (None, Some(name)) => {
-            terminal::put(write_json(&named(name, all)?))?;
+            terminal::put(write_json(&find(name, all)?))?;
         }
         (None, None) => {
             terminal::put(write_json(&together(all)))?;
@@ -71,7 +71,7 @@ fn all_documents(prefix: &str) -> Vec<Document> {
     documents(&kinds, prefix)
 }
 
-fn named(name: &str, all: Vec<Document>) -> anyhow::Result<Value> {
+fn find(name: &str, all: Vec<Document>) -> anyhow::Result<Value> {
     let names: Vec<String> = all.iter().map(|document| document.name.clone()).collect();
     let found = all.into_iter().find(|document| document.name == name);
     let unknown = || ConfigError::new(format!("there is no {name:?}; there are {}", names.join(", ")));

@@ -7,7 +7,7 @@ use std::{path::PathBuf, process::ExitCode};
 use self::{known::Known, webhooks::Delivery};
 use super::{
     EXIT_FAILED,
-    audit::{chained, files_here},
+    audit::{chain_files, files_here},
     block_on,
     dead::{self, filter::has_id},
     start,
@@ -61,7 +61,7 @@ pub(crate) const EXAMPLES: &str = "Examples:
 /// Prints what is known; exit code 1 if nothing is known.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     start()?;
-    let files = if options.audit.is_empty() { files_here()? } else { chained(&options.audit)? };
+    let files = if options.audit.is_empty() { files_here()? } else { chain_files(&options.audit)? };
     let facts = audit::facts(&files, &options.id)?;
     let known = Known { facts, ..block_on(read(options))? };
     if options.json {

@@ -51,9 +51,9 @@ pub(crate) struct Options {
 
 /// Runs until it is stopped.
 pub(crate) fn run(mut options: Options, misspelt: Vec<String>) -> anyhow::Result<ExitCode> {
-    options.handlers = options.handlers.for_simulator(options.simulate.wanted());
+    options.handlers = options.handlers.for_simulator(options.simulate.is_wanted());
     let named = if options.named.is_empty() { &options.worker.kinds } else { &options.named };
-    let kinds = registry::chosen(named, &options.handlers)?;
+    let kinds = registry::choose(named, &options.handlers)?;
     options.queue.default_to_store(DEFAULT_STORE)?;
     options.queue.check()?;
     options.worker.start_logs("info", LogFormat::Json)?;
@@ -61,7 +61,7 @@ pub(crate) fn run(mut options: Options, misspelt: Vec<String>) -> anyhow::Result
     let webhooks = Webhooks::new(&options.webhooks)?;
     let calling = registry::calling(&kinds.worked, &options.handlers);
     let mut of_kinds = warnings_of_kinds(&options.genesys, &kinds.worked, &calling);
-    of_kinds.retain(|_| !options.simulate.wanted());
+    of_kinds.retain(|_| !options.simulate.is_wanted());
     for warning in [misspelt, options.queue.warnings()?, options.webhooks.warnings()?, of_kinds].concat() {
         warn!("{warning}");
     }

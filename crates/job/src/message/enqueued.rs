@@ -32,7 +32,7 @@ impl QueueWait {
 impl Message {
     /// Stamps the message as enqueued at `now`.
     #[must_use]
-    pub fn enqueued(mut self, now: Timestamp) -> Self {
+    pub fn stamp_enqueued(mut self, now: Timestamp) -> Self {
         self.timestamp = u64::try_from(now.as_second()).ok();
         self.headers.insert(ENQUEUED_MS.to_owned(), now.as_millisecond().into());
         self
@@ -40,7 +40,7 @@ impl Message {
 
     /// The wait from being enqueued to `at`, or from `not_before` if the job was not to start earlier; `None` if no
     /// plausible time is known.
-    pub fn waited(&self, not_before: Option<Timestamp>, at: Timestamp) -> Option<QueueWait> {
+    pub fn queue_wait(&self, not_before: Option<Timestamp>, at: Timestamp) -> Option<QueueWait> {
         let at = at.as_millisecond();
         let can_be = |ms: &i64| (EARLIEST..=at.saturating_add(CLOCKS_DIFFER)).contains(ms);
         let second = self.timestamp.and_then(|seconds| i64::try_from(seconds).ok()?.checked_mul(1000)).filter(can_be);
@@ -63,29 +63,29 @@ mod tests {
     fn waited(timestamp: Option<u64>, ms: Option<i64>) -> Option<(u64, bool)> {
         let mut message = Message { timestamp, ..Message::default() };
         message.headers.extend(ms.map(|ms| (ENQUEUED_MS.to_owned(), ms.into())));
-        let waited = message.waited(None, Timestamp::from_millisecond(NOW).unwrap());
+        let waited = message.queue_wait(None, Timestamp::from_millisecond(NOW).unwrap());
         waited.map(|waited| (waited.ms, waited.is_rough))
     }
 
     #[test]
     fn what_we_enqueue_is_known_to_the_millisecond() {
         let at = |ms| Timestamp::from_millisecond(ms).unwrap();
-        let message = Message::default().enqueued(at(NOW - 1_234));
-        assert_eq!(message.waited(None, at(NOW)), Some(QueueWait { ms: 1_234, is_rough: false }));
+        let message = Message::default().stamp_enqueued(at(NOW - 1_234));
+        assert_eq!(message.queue_wait(None, at(NOW)), Some(QueueWait { ms: 1_234, is_rough: false }));
         assert_eq!(message.timestamp, Some(1_799_999_998));
     }
 
     #[test]
     fn an_intended_wait_does_not_count() {
         let at = |ms| Timestamp::from_millisecond(ms).unwrap();
-        let message = Message::default().enqueued(at(NOW - 60_000));
-        let waited = |not_before| message.waited(Some(at(not_before)), at(NOW)).unwrap();
+        let message = Message::default().stamp_enqueued(at(NOW - 60_000));
+        let waited = |not_before| message.queue_wait(Some(at(not_before)), at(NOW)).unwrap();
         assert_eq!(waited(NOW - 366), QueueWait { ms: 366, is_rough: false });
         assert_eq!(waited(NOW - 90_000), QueueWait { ms: 60_000, is_rough: false }, "it was over before");
         assert_eq!(waited(NOW + 4_000), QueueWait { ms: 0, is_rough: false }, "it is not over yet");
         let rough = Message { timestamp: Some(1_799_999_940), ..Message::default() };
-        assert_eq!(rough.waited(Some(at(NOW - 366)), at(NOW)), Some(QueueWait { ms: 366, is_rough: false }));
-        assert_eq!(Message::default().waited(Some(at(NOW - 366)), at(NOW)), None);
+        assert_eq!(rough.queue_wait(Some(at(NOW - 366)), at(NOW)), Some(QueueWait { ms: 366, is_rough: false }));
+        assert_eq!(Message::default().queue_wait(Some(at(NOW - 366)), at(NOW)), None);
     }
 
     #[test]

@@ -135,7 +135,7 @@ fn batch(paths: &[Arc<str>], reference: Uuid) -> String {
 }
 
 /// Adds the headers of Signature Version 4.
-fn signed(mut request: CdnRequest, credentials: &Credentials, clock: &SharedClock) -> Result<CdnRequest, String> {
+fn sign_request(mut request: CdnRequest, credentials: &Credentials, clock: &SharedClock) -> Result<CdnRequest, String> {
     let wrong = |error: &dyn std::error::Error| format!("the request cannot be signed: {error}");
     let identity = credentials.clone().into();
     let parameters: SigningParams<'_> = v4::SigningParams::builder()
@@ -193,7 +193,7 @@ impl Provider for CloudFront {
 
     async fn authorise(&self, request: CdnRequest) -> Result<CdnRequest, String> {
         let credentials = self.credentials.get().await?;
-        signed(request, &credentials, &self.clock)
+        sign_request(request, &credentials, &self.clock)
     }
 
     fn forget_credentials(&self) {

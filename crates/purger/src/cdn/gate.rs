@@ -123,7 +123,7 @@ impl Gate {
     }
 
     /// Returns the pause that the CDN asked for: its end, and the reason.
-    pub(crate) fn paused(&self, now: Instant) -> Option<(Instant, &str)> {
+    pub(crate) fn active_pause(&self, now: Instant) -> Option<(Instant, &str)> {
         self.pause.as_ref().filter(|(until, _)| now < *until).map(|(until, why)| (*until, why.as_str()))
     }
 
@@ -146,7 +146,7 @@ impl Gate {
     }
 
     /// Returns the brake that is on.
-    pub(crate) fn braked(&self) -> Option<&ActiveBrake> {
+    pub(crate) fn active_brake(&self) -> Option<&ActiveBrake> {
         self.brake.as_ref()
     }
 
@@ -241,7 +241,7 @@ mod tests {
     fn a_pause_is_told_until_it_ends() {
         let (mut gate, now) = (gate(100), Instant::now());
         gate.pause(now, seconds(5), "later");
-        assert_eq!(gate.paused(now), Some((now + seconds(5), "later")));
-        assert_eq!(gate.paused(now + seconds(5)), None);
+        assert_eq!(gate.active_pause(now), Some((now + seconds(5), "later")));
+        assert_eq!(gate.active_pause(now + seconds(5)), None);
     }
 }

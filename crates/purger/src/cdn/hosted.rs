@@ -85,7 +85,7 @@ impl<P: Provider> HostedCdn<P> {
             changes.mark_unchanged();
             let (trial, pause_ends) = {
                 let gate = self.gate();
-                (gate.trial_due(), gate.paused(Instant::now()).map(|(until, _)| until))
+                (gate.trial_due(), gate.active_pause(Instant::now()).map(|(until, _)| until))
             };
             tokio::select! {
                 // The sender lives in `self`.
@@ -122,7 +122,7 @@ impl<P: Provider> HostedCdn<P> {
 
     fn hold(&self) -> Option<WorkerHold> {
         let gate = self.gate();
-        if let Some(on) = gate.braked() {
+        if let Some(on) = gate.active_brake() {
             return Some(WorkerHold {
                 reason: on.brake.name(),
                 why: self.with_remedy(on.brake, &on.why),
@@ -132,7 +132,7 @@ impl<P: Provider> HostedCdn<P> {
             });
         }
         let now = Instant::now();
-        let (until, why) = gate.paused(now)?;
+        let (until, why) = gate.active_pause(now)?;
         let closes_intake = until - now > LONG_PAUSE;
         Some(WorkerHold { reason: THROTTLED, why: why.to_owned(), next_look: until, is_pause: true, closes_intake })
     }
@@ -145,7 +145,7 @@ impl<P: Provider> HostedCdn<P> {
     }
 
     fn brake(&self, brake: Brake, why: &str) -> Instant {
-        let is_new = self.gate().braked().is_none();
+        let is_new = self.gate().active_brake().is_none();
         let next_probe = self.gate().brake(Instant::now(), brake, why);
         if is_new {
             warn!(cdn = P::NAME, brake = brake.name(), why, "braked: jobs wait in the queue");
@@ -162,22 +162,22 @@ impl<P: Provider> HostedCdn<P> {
     fn record_failure(&self, is_probe: bool, jobs: &[JobId], why: &str) -> Option<(RefusalCause, JobError)> {
         let is_unavailable = {
             let mut gate = self.gate();
-            match gate.braked() {
+            match gate.active_brake() {
                 Some(on) if on.brake == Brake::Unavailable && !is_probe => {
                     // It was sent before the others failed.
                     let message = self.with_remedy(on.brake, &on.why);
-                    return Some((RefusalCause::Other, self.held(on.next_probe, on.brake.code(), message)));
+                    return Some((RefusalCause::Other, self.hold_error(on.next_probe, on.brake.code(), message)));
                 }
                 Some(on) => on.brake == Brake::Unavailable,
                 None => gate.record(true, jobs, Instant::now()),
             }
         };
-        is_unavailable.then(|| self.braked(Brake::Unavailable, why, None, None))
+        is_unavailable.then(|| self.brake_error(Brake::Unavailable, why, None, None))
     }
 
     /// Records that the CDN answered a request of `jobs`, whatever it said.
     fn record_answer(&self, jobs: &[JobId]) {
-        let brake = self.gate().braked().map(|on| on.brake);
+        let brake = self.gate().active_brake().map(|on| on.brake);
         match brake {
             Some(Brake::Unavailable) => self.release(),
             Some(_) => {}
@@ -198,7 +198,7 @@ impl<P: Provider> HostedCdn<P> {
             let (step, is_probe) = {
                 let mut gate = self.gate();
                 let step = if takes { gate.take(Instant::now()) } else { gate.look(Instant::now()) };
-                (step, takes && gate.braked().is_some())
+                (step, takes && gate.active_brake().is_some())
             };
             match step {
                 GateStep::Send => {
@@ -221,8 +221,8 @@ impl<P: Provider> HostedCdn<P> {
     /// The error of a job that waits in the queue.
     fn refusal(&self, until: Instant, refusal: &GateRefusal) -> JobError {
         match refusal {
-            GateRefusal::Braked(brake, why) => self.held(until, brake.code(), self.with_remedy(*brake, why)),
-            GateRefusal::Paused(why) => self.held(until, "throttled", why.clone()),
+            GateRefusal::Braked(brake, why) => self.hold_error(until, brake.code(), self.with_remedy(*brake, why)),
+            GateRefusal::Paused(why) => self.hold_error(until, "throttled", why.clone()),
         }
     }
 
@@ -230,7 +230,7 @@ impl<P: Provider> HostedCdn<P> {
         format!("{why}; {}", self.shared.provider.remedy(brake))
     }
 
-    fn held(&self, until: Instant, code: &'static str, message: String) -> JobError {
+    fn hold_error(&self, until: Instant, code: &'static str, message: String) -> JobError {
         JobError::new(ErrorClass::Held { until: self.time_of(until), spread: HELD_SPREAD }, code, message)
     }
 
@@ -250,7 +250,7 @@ impl<P: Provider> HostedCdn<P> {
         let audit = self.shared.genesys.audit();
         let detail = intent_detail::<P>(&request, context);
         let intent = audit.intend(Kind::CdnPurge, &context.jobs, &detail, &context.stop).await;
-        let intent = intent.map_err(|_| stopped())?;
+        let intent = intent.map_err(|_| stop_error())?;
         let mut call = Call { request, context, intent, sent: 0, is_effect_unknown: false };
         let result = self.send_with_retries(&mut call).await;
         *sent += call.sent;
@@ -277,7 +277,7 @@ impl<P: Provider> HostedCdn<P> {
             }
             retries += 1;
             if call.context.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-                return Err(stopped());
+                return Err(stop_error());
             }
         }
     }
@@ -287,12 +287,12 @@ impl<P: Provider> HostedCdn<P> {
         let provider = &self.shared.provider;
         let request = match provider.authorise(call.request.clone()).await {
             Ok(request) => request,
-            Err(why) => return Err(self.braked(Brake::Credentials, &why, None, None)),
+            Err(why) => return Err(self.brake_error(Brake::Credentials, &why, None, None)),
         };
         if call.context.stop.is_cancelled() {
-            return Err(stopped());
+            return Err(stop_error());
         }
-        call.intent.sent();
+        call.intent.mark_sent();
         call.sent += 1;
         // Once it is sent, it is waited for.
         let never = CancellationToken::new();
@@ -320,7 +320,7 @@ impl<P: Provider> HostedCdn<P> {
                 warn!(cdn = P::NAME, seconds = wait.as_secs(), why, "throttled: nothing is purged until then");
                 Ok(Exchange::Again)
             }
-            Verdict::Braked { brake, why, id } => Err(self.braked(brake, &why, status, id)),
+            Verdict::Braked { brake, why, id } => Err(self.brake_error(brake, &why, status, id)),
             Verdict::Refused { why, id } => {
                 let error = JobError { status, request_id: id, ..JobError::permanent("rejected", why) };
                 Err((RefusalCause::Content, error))
@@ -332,7 +332,7 @@ impl<P: Provider> HostedCdn<P> {
         }
     }
 
-    fn braked(
+    fn brake_error(
         &self,
         brake: Brake,
         why: &str,
@@ -340,7 +340,7 @@ impl<P: Provider> HostedCdn<P> {
         request_id: Option<String>,
     ) -> (RefusalCause, JobError) {
         let until = self.brake(brake, why);
-        let error = self.held(until, brake.code(), self.with_remedy(brake, why));
+        let error = self.hold_error(until, brake.code(), self.with_remedy(brake, why));
         (RefusalCause::Other, JobError { status, request_id, ..error })
     }
 }
@@ -398,7 +398,7 @@ fn intent_detail<P: Provider>(request: &CdnRequest, context: &RequestContext) ->
         .with_some("path", path)
 }
 
-fn stopped() -> (RefusalCause, JobError) {
+fn stop_error() -> (RefusalCause, JobError) {
     (RefusalCause::Stopped, JobError::interrupted())
 }
 

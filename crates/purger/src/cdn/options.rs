@@ -102,7 +102,7 @@ impl CdnOptions {
 
     /// Finds mistakes that show without a request.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let chosen = self.chosen()?;
+        let chosen = self.choose()?;
         if self.stand_in.is_some() {
             return Ok(());
         }
@@ -115,7 +115,7 @@ impl CdnOptions {
     }
 
     /// Returns the CDN. An error names the setting that is missing or wrong.
-    pub(crate) fn chosen(&self) -> Result<ChosenCdn, ConfigError> {
+    pub(crate) fn choose(&self) -> Result<ChosenCdn, ConfigError> {
         Ok(match self.cdn {
             CdnProvider::Genesys => ChosenCdn::Genesys,
             CdnProvider::Cloudfront => ChosenCdn::CloudFront {
@@ -269,7 +269,7 @@ mod tests {
     fn what_is_given_is_taken() {
         let varnish =
             parse(&["--cdn=varnish", "--cdn-servers=http://v1:6081,https://v2", "--cdn-hosts=A.example,b:81"]);
-        let ChosenCdn::Varnish(varnish) = varnish.unwrap().chosen().unwrap() else { panic!("not varnish") };
+        let ChosenCdn::Varnish(varnish) = varnish.unwrap().choose().unwrap() else { panic!("not varnish") };
         assert_eq!((varnish.servers.len(), &*varnish.hosts), (2, &["a.example".to_owned(), "b:81".to_owned()][..]));
         let options = parse(&[]).unwrap();
         assert!(options.is_genesys() && options.check().is_ok() && options.warnings().is_empty());

@@ -44,14 +44,14 @@ impl RequestLine {
     }
 
     /// Lists everything that the line purges.
-    pub(super) fn carried(&self) -> impl Iterator<Item = PathRef> + '_ {
+    pub(super) fn contents(&self) -> impl Iterator<Item = PathRef> + '_ {
         self.items.iter().chain(&self.covered).copied()
     }
 }
 
 /// Lists the jobs that `lines` carry paths of.
 pub(super) fn jobs_on(lines: &[RequestLine]) -> BTreeSet<JobKey> {
-    lines.iter().flat_map(RequestLine::carried).map(|item| item.job).collect()
+    lines.iter().flat_map(RequestLine::contents).map(|item| item.job).collect()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,7 +238,7 @@ impl PathPool {
         }
         let items = std::iter::once(first).chain(equal.into_iter().filter(|item| *item != first)).collect();
         let line = RequestLine { path, items, covered };
-        line.carried().for_each(|item| self.count_down(item.job));
+        line.contents().for_each(|item| self.count_down(item.job));
         line
     }
 
@@ -294,7 +294,7 @@ impl Packing {
             for other in self.lines.extract_if(.., |other| other.path.starts_with(prefix)) {
                 self.bytes -= encoded_bytes(&other.path);
                 self.wildcards -= usize::from(is_wildcard(&other.path));
-                line.covered.extend(other.carried());
+                line.covered.extend(other.contents());
             }
         }
         self.bytes += encoded_bytes(&line.path);

@@ -81,7 +81,7 @@ pub(super) fn shares(lines: &[RequestLine]) -> BTreeMap<JobKey, JobShare> {
         share.rode_along += rode_along;
     };
     for line in lines {
-        for (item, rode_along) in line.carried().zip([0].into_iter().chain(std::iter::repeat(1))) {
+        for (item, rode_along) in line.contents().zip([0].into_iter().chain(std::iter::repeat(1))) {
             add(item, rode_along);
         }
     }

@@ -244,5 +244,5 @@ impl CoalescerState {
 }
 
 fn items(lines: &[RequestLine]) -> impl Iterator<Item = PathRef> + '_ {
-    lines.iter().flat_map(RequestLine::carried)
+    lines.iter().flat_map(RequestLine::contents)
 }

@@ -96,7 +96,7 @@ impl DeadLetter {
         message.headers.insert(job_headers::REDRIVEN_BY.to_owned(), operator.into());
         message.headers.insert(job_headers::GENERATION.to_owned(), self.next_generation().into());
         if message.message_id.is_none() {
-            message.message_id = Some(JobId::derived(&message.body, message.timestamp).to_string());
+            message.message_id = Some(JobId::derive(&message.body, message.timestamp).to_string());
         }
         Publication { to: Destination::Lane { kind, lane: Lane::Jobs, after: Duration::ZERO }, message }
     }
@@ -188,7 +188,7 @@ fn named(body: &[u8]) -> Option<&str> {
     struct Named<'a> {
         kind: &'a str,
     }
-    serde_json::from_slice::<Named<'_>>(text::unmarked(body).ok()?).ok().map(|named| named.kind)
+    serde_json::from_slice::<Named<'_>>(text::strip_mark(body).ok()?).ok().map(|named| named.kind)
 }
 
 /// Returns the body with `kind` in its member `kind`, and all other bytes as they are. `None` if it has no such member.

@@ -147,7 +147,7 @@ impl DeliveryBuffer {
         }
     }
 
-    pub(super) async fn suspects_wanted(&self) {
+    pub(super) async fn wait_until_suspects_wanted(&self) {
         // Cannot fail: the sender is in `self`.
         let _ = self.suspects_wanted.subscribe().wait_for(|wanted| *wanted).await;
     }

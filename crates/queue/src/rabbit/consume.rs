@@ -48,7 +48,7 @@ impl ConsumerConnection {
             }
             served = buffers.len();
             tokio::select! {
-                reason = link.session.ended() => return reason,
+                reason = link.session.wait_until_ended() => return reason,
                 Some(ended) = tasks.join_next() => return ended.unwrap_or_else(|error| error.to_string()),
                 Ok(()) = self.buffers.changed() => {}
                 () = closing.cancelled() => {
@@ -88,7 +88,7 @@ async fn serve_kind(shared: Arc<Shared>, buffer: Arc<DeliveryBuffer>, link: Arc<
 impl SessionWork for ConsumerConnection {
     const ROLE: ConnectionRole = ConnectionRole::Consume;
 
-    async fn wanted(&mut self) {
+    async fn wait_until_wanted(&mut self) {
         let _ = self.buffers.wait_for(|buffers| !buffers.is_empty()).await;
     }
 
@@ -97,7 +97,7 @@ impl SessionWork for ConsumerConnection {
         let reason = self.serve(&link, &mut tasks).await;
         link.session.end(reason.clone());
         tasks.shutdown().await;
-        self.shared.settlements.recent.session_lost(Instant::now());
+        self.shared.settlements.recent.record_session_loss(Instant::now());
         for buffer in self.buffers.borrow().iter() {
             buffer.session_over();
         }

@@ -52,7 +52,7 @@ pub struct ControlChannel {
 
 impl RabbitQueue {
     /// Waits until the connections for jobs are open.
-    pub async fn connected(&self) {
+    pub async fn wait_until_connected(&self) {
         while !self.shared.health.is_up(ConnectionRole::Publish) {
             sleep(CHECK_EVERY).await;
         }
@@ -60,7 +60,7 @@ impl RabbitQueue {
 
     /// Opens a channel that receives all messages with one of `keys`. Waits until the connections for jobs are open.
     pub async fn control_channel(&self, keys: &[String]) -> Result<ControlChannel, SessionError> {
-        self.connected().await;
+        self.wait_until_connected().await;
         let own = self.shared.broker.connect_any(BROADCAST).await?;
         let channel = timeout(PATIENCE, own.channel()).await.map_err(|_| SLOW.to_owned())?.map_err(describe)?;
         let opened = ControlChannel::open(channel, &self.shared.prefix, keys).await;

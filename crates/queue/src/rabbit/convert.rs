@@ -29,7 +29,7 @@ pub(super) fn from_delivery(prefix: &str, delivery: lapin::message::Delivery) ->
 /// the message (`is_ours`).
 pub(super) fn with_trusted_headers(delivery: lapin::message::Delivery, ours: bool) -> Message {
     let properties = &delivery.properties;
-    let mut headers = properties.headers().as_ref().map(|table| headers::trusted(table, ours)).unwrap_or_default();
+    let mut headers = properties.headers().as_ref().map(|table| headers::read_trusted(table, ours)).unwrap_or_default();
     // The broker accepts only publications whose `user_id` is the user of their connection. Workers do not set it.
     if let Some(user) = properties.user_id().as_ref().filter(|_| !ours) {
         headers.insert(PRODUCER.to_owned(), user.as_str().into());

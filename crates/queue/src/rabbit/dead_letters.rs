@@ -176,7 +176,7 @@ impl RabbitBrowser {
         let Some(browsed) = reader.next().await? else { return Ok(None) };
         self.position += 1;
         let redelivered = browsed.delivery.redelivered;
-        let mut stored = self.stored(browsed);
+        let mut stored = self.stored_message(browsed);
         if redelivered && self.publisher.claim(&stored.message) {
             self.claimed.push(stored.message.clone());
             stored.published_before = true;
@@ -218,7 +218,7 @@ impl RabbitBrowser {
         }
     }
 
-    fn stored(&self, browsed: BrowsedDelivery) -> StoredMessage {
+    fn stored_message(&self, browsed: BrowsedDelivery) -> StoredMessage {
         let BrowsedDelivery { delivery, place } = browsed;
         let origin = origin::origin(&self.prefix, self.queue, &delivery);
         StoredMessage {

@@ -44,8 +44,8 @@ impl RabbitEventFollower {
             let followed = match &mut self.open {
                 Some((_, events)) => match events.next().await {
                     Some(Ok(event)) => return FollowedEvent::Event(event),
-                    Some(Err(error)) => self.lost(error.to_string()),
-                    None => self.lost("the broker ended the stream of events".to_owned()),
+                    Some(Err(error)) => self.report_loss(error.to_string()),
+                    None => self.report_loss("the broker ended the stream of events".to_owned()),
                 },
                 None => self.reconnect().await,
             };
@@ -64,11 +64,11 @@ impl RabbitEventFollower {
                 self.waits.reset();
                 Some(FollowedEvent::Back)
             }
-            Err(error) => self.lost(error.to_string()),
+            Err(error) => self.report_loss(error.to_string()),
         }
     }
 
-    fn lost(&mut self, reason: String) -> Option<FollowedEvent> {
+    fn report_loss(&mut self, reason: String) -> Option<FollowedEvent> {
         self.open = None;
         if self.reported.as_ref() == Some(&reason) {
             return None;

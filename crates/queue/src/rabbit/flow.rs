@@ -31,7 +31,7 @@ impl LaneFlow {
         self.delivered.fetch_add(1, Ordering::AcqRel);
         self.unsettled.send_modify(|unsettled| {
             *unsettled += 1;
-            if let Some((counts, kind)) = self.counted() {
+            if let Some((counts, kind)) = self.open_counts() {
                 counts.add(*kind);
             }
         });
@@ -41,13 +41,13 @@ impl LaneFlow {
     pub(super) fn release(&self) {
         self.unsettled.send_modify(|unsettled| {
             *unsettled -= 1;
-            if let Some((counts, kind)) = self.counted() {
+            if let Some((counts, kind)) = self.open_counts() {
                 counts.remove(*kind, 1);
             }
         });
     }
 
-    fn counted(&self) -> Option<&(UnsettledCounts, Kind)> {
+    fn open_counts(&self) -> Option<&(UnsettledCounts, Kind)> {
         self.counts.as_ref().filter(|_| !self.over.load(Ordering::Acquire))
     }
 

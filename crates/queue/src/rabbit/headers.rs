@@ -36,7 +36,7 @@ pub(super) fn defect(properties: &BasicProperties) -> Option<MessageDefect> {
 /// Returns the trusted headers: the trace context, the time of enqueueing and, if only a worker can have published the
 /// message (`is_ours`), all headers with the prefix of workers except the number of the copy. Never more than the
 /// maximum size.
-pub(super) fn trusted(headers: &FieldTable, ours: bool) -> Headers {
+pub(super) fn read_trusted(headers: &FieldTable, ours: bool) -> Headers {
     let (mut taken, values) = (Headers::new(), headers.inner());
     let ours = |name: &str| ours && name.starts_with(OURS) && ![COPY, ENQUEUED_MS].contains(&name);
     for (name, value) in values.iter().filter(|(name, _)| ours(name.as_str())) {
@@ -52,12 +52,12 @@ pub(super) fn trusted(headers: &FieldTable, ours: bool) -> Headers {
     let parent = text(trace_context::TRACEPARENT).unwrap_or_default();
     let place = TraceContext::parse(&parent, text(trace_context::TRACESTATE).as_deref());
     taken.extend(place.iter().flat_map(TraceContext::pairs).map(|(name, value)| (name.to_owned(), value.into())));
-    bounded(taken)
+    limit_size(taken)
 }
 
 /// Drops the longest headers until the size is within the limit. Workers never publish more, but others with access to
 /// their exchanges could: such a job could be neither moved nor dead-lettered, and would be redelivered for ever.
-fn bounded(mut headers: Headers) -> Headers {
+fn limit_size(mut headers: Headers) -> Headers {
     while header_bytes(&headers) > MAX_HEADER_BYTES {
         let length = |value: &HeaderValue| value.as_str().map_or(0, str::len);
         let longest = headers.iter().max_by_key(|(name, value)| name.len() + length(value));
@@ -104,7 +104,7 @@ mod tests {
     fn taken(ours: bool, headers: &[(&str, &str)]) -> Headers {
         let value = |text: &str| AMQPValue::LongString(text.into());
         let table: BTreeMap<_, _> = headers.iter().map(|(name, text)| ((*name).into(), value(text))).collect();
-        trusted(&table.into(), ours)
+        read_trusted(&table.into(), ours)
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl KindConsumer {
 
     /// Waits until the worker has asked for suspects and none is unsettled.
     async fn suspects_due(&self) {
-        self.buffer.suspects_wanted().await;
+        self.buffer.wait_until_suspects_wanted().await;
         self.flows.of(Lane::Suspect).idle().await;
     }
 

@@ -54,7 +54,7 @@ pub(super) trait SessionWork: Send {
     const ROLE: ConnectionRole;
 
     /// Waits until a connection is needed.
-    fn wanted(&mut self) -> impl Future<Output = ()> + Send;
+    fn wait_until_wanted(&mut self) -> impl Future<Output = ()> + Send;
 
     /// Runs in one session until it ends, or until the queue is closed.
     fn run(&mut self, link: Arc<Link>) -> impl Future<Output = SessionError> + Send;
@@ -79,7 +79,7 @@ impl Session {
     }
 
     /// Waits for the end of the session, and returns the reason.
-    pub(super) async fn ended(&self) -> SessionError {
+    pub(super) async fn wait_until_ended(&self) -> SessionError {
         self.over.cancelled().await;
         self.reason.get().cloned().unwrap_or_default()
     }
@@ -110,7 +110,7 @@ impl OpenConnection {
     /// the socket at once.
     pub(super) async fn close(&self, patience: Duration) {
         let _ = timeout(patience, self.connection.close(200, "closed".into())).await;
-        self.socket.cut();
+        self.socket.close();
     }
 }
 

@@ -35,7 +35,7 @@ impl OutgoingMessage {
             headers.insert(COPY.into(), AMQPValue::LongLongInt(fastrand::i64(..)));
             properties = properties.with_headers(headers);
         }
-        let derived = || JobId::derived(&message.body, message.timestamp).as_str().into();
+        let derived = || JobId::derive(&message.body, message.timestamp).as_str().into();
         let message_id = properties.message_id().clone().unwrap_or_else(derived);
         let properties = properties.with_message_id(message_id);
         Ok(Self { exchange, key, properties, body: message.body })
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn a_message_without_an_id_is_given_the_one_the_worker_derives_every_time() {
         let message = Message { body: "{}".into(), timestamp: Some(1_700_000_000), ..Message::default() };
-        let derived = JobId::derived(b"{}", Some(1_700_000_000));
+        let derived = JobId::derive(b"{}", Some(1_700_000_000));
         assert_eq!(id(&message), derived.as_str());
         assert_eq!(id(&message), id(&message));
         assert_ne!(id(&message), id(&Message { timestamp: None, ..message }));

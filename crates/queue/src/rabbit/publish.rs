@@ -94,7 +94,7 @@ impl PublisherConnection {
             let end = ending.as_ref().map(|ending| ending.until).or(last_moment);
             let now = Instant::now();
             tokio::select! {
-                reason = link.session.ended() => return reason,
+                reason = link.session.wait_until_ended() => return reason,
                 _ = self.incoming.recv_many(&mut fresh, BATCH), if sends => self.send_all(unconfirmed, &mut fresh),
                 resolved = unconfirmed.next(), if unconfirmed.has_pending() => {
                     if let Err(reason) = self.take_confirms(unconfirmed, Some(resolved)) {
@@ -237,7 +237,7 @@ impl SessionWork for PublisherConnection {
     const ROLE: ConnectionRole = ConnectionRole::Publish;
 
     /// Connects at once, because the process is ready only when it can publish.
-    async fn wanted(&mut self) {}
+    async fn wait_until_wanted(&mut self) {}
 
     async fn run(&mut self, link: Arc<Link>) -> SessionError {
         let channel = match link.confirming_channel().await {
@@ -252,7 +252,7 @@ impl SessionWork for PublisherConnection {
         self.settle_confirms(&mut unconfirmed);
         if unconfirmed.is_broken() {
             // A publication failed on the closed channel. The broker's description follows.
-            reason = timeout(LAST_WORDS, link.session.ended()).await.unwrap_or(reason);
+            reason = timeout(LAST_WORDS, link.session.wait_until_ended()).await.unwrap_or(reason);
         }
         self.give_up_too_large(&reason);
         warn_of_missing_events(&self.shared.prefix, &reason);

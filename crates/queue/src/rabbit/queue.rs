@@ -126,7 +126,7 @@ impl RabbitQueue {
     }
 
     /// Waits until a supervisor ends on its own, and returns the reason. The process cannot continue after that.
-    pub(crate) async fn failed(&self) -> String {
+    pub(crate) async fn wait_until_failed(&self) -> String {
         let mut failure = self.shared.failure.subscribe();
         match failure.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone().unwrap_or_default(),

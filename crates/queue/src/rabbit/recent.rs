@@ -6,7 +6,7 @@
 //! A message that a worker published into a lane is identified by a unique number in a header ([`COPY`]). A producer's
 //! message has no such number. It is identified by its content, and only if the broker says that it was delivered
 //! before and a session was lost since it was settled. A second message with the same content is not mistaken for it if
-//! this process gave it back unsettled ([`Recent::given_back`]) or lost it with its session ([`Recent::session_lost`]).
+//! this process gave it back unsettled ([`Recent::record_given_back`]) or lost it with its session ([`Recent::record_session_loss`]).
 //! One case remains: a producer publishes the same bytes and properties again within minutes, and *another* process
 //! loses that delivery. In events and replies, too, such messages cannot be distinguished.
 
@@ -140,7 +140,7 @@ impl Recent {
     }
 
     /// Records that everything that follows from this message is durable. Called before its acknowledgement is written.
-    pub fn settled(&self, held: &RecentDelivery, now: Instant) {
+    pub fn record_settled(&self, held: &RecentDelivery, now: Instant) {
         let mut state = self.lock();
         state.release(held);
         let history = state.histories.entry(held.identity).or_default();
@@ -158,14 +158,14 @@ impl Recent {
     }
 
     /// Records that the acknowledgement of a settled message could not be written.
-    pub(crate) fn unacknowledged(&self, held: &RecentDelivery) {
+    pub(crate) fn record_unacknowledged(&self, held: &RecentDelivery) {
         if let Some(history) = self.lock().histories.get_mut(&held.identity) {
             history.is_uncertain = true;
         }
     }
 
     /// Records that a held message was not settled. The broker redelivers it to this or another process.
-    pub fn given_back(&self, held: &RecentDelivery, now: Instant) {
+    pub fn record_given_back(&self, held: &RecentDelivery, now: Instant) {
         let mut state = self.lock();
         if state.release(held) {
             state.leave(held.identity, 1, now);
@@ -173,7 +173,7 @@ impl Recent {
     }
 
     /// Records that the session of all deliveries so far is lost.
-    pub fn session_lost(&self, now: Instant) {
+    pub fn record_session_loss(&self, now: Instant) {
         let mut state = self.lock();
         let mut held = Vec::new();
         for (identity, history) in &mut state.histories {
@@ -315,7 +315,7 @@ mod tests {
 
         fn settle(&self, body: &str) -> RecentDelivery {
             let held = self.receive(body, false);
-            self.0.settled(&held, self.1);
+            self.0.record_settled(&held, self.1);
             held
         }
 
@@ -323,7 +323,7 @@ mod tests {
         fn was_settled(&self, body: &str, redelivered: bool) -> bool {
             let held = self.receive(body, redelivered);
             let was_settled = self.0.was_settled(&held, self.1);
-            self.0.settled(&held, self.1);
+            self.0.record_settled(&held, self.1);
             was_settled
         }
     }
@@ -333,7 +333,7 @@ mod tests {
         let process = Process::new();
         process.settle("a");
         assert!(!process.was_settled("a", true), "no session was lost: it is another message");
-        process.0.session_lost(process.1);
+        process.0.record_session_loss(process.1);
         assert!(process.was_settled("a", true));
         assert!(!process.was_settled("a", false), "never delivered before: another message");
         assert!(!process.was_settled("b", true));
@@ -342,10 +342,10 @@ mod tests {
     #[test]
     fn a_message_that_was_settled_after_the_loss_is_not_mistaken_for_another_one() {
         let process = Process::new();
-        process.0.session_lost(process.1);
+        process.0.record_session_loss(process.1);
         let held = process.settle("a");
         assert!(!process.was_settled("a", true), "another process lost an equal message: it has to run");
-        process.0.unacknowledged(&held);
+        process.0.record_unacknowledged(&held);
         assert!(process.was_settled("a", true), "its own acknowledgement was lost");
     }
 
@@ -353,7 +353,7 @@ mod tests {
     fn the_number_of_a_worker_suffices_and_a_forged_one_does_not_count() {
         let (recent, now) = (Recent::default(), Instant::now());
         let receive = |number, ours| recent.hold(recent.identity(&delivery("a", Some(number)), ours), false);
-        recent.settled(&receive(7, true), now);
+        recent.record_settled(&receive(7, true), now);
         assert!(recent.was_settled(&receive(7, true), now));
         assert!(!recent.was_settled(&receive(8, true), now));
         assert!(!recent.was_settled(&receive(7, false), now));
@@ -367,8 +367,8 @@ mod tests {
             delivery.routing_key = key.into();
             recent.hold(recent.identity(&delivery, false), true)
         };
-        recent.settled(&receive("cdn.prune"), now);
-        recent.session_lost(now);
+        recent.record_settled(&receive("cdn.prune"), now);
+        recent.record_session_loss(now);
         assert!(recent.was_settled(&receive("cdn.prune"), now));
         assert!(!recent.was_settled(&receive("cdn.purge"), now));
     }
@@ -378,8 +378,8 @@ mod tests {
         let process = Process::new();
         process.settle("a");
         let held = process.receive("a", false);
-        process.0.session_lost(process.1);
-        process.0.given_back(&held, process.1);
+        process.0.record_session_loss(process.1);
+        process.0.record_given_back(&held, process.1);
         assert!(!process.was_settled("a", true), "one of the two redelivered messages has to run");
         assert!(process.was_settled("a", true), "only one: the other one was settled");
     }
@@ -387,9 +387,9 @@ mod tests {
     #[test]
     fn a_message_that_was_given_back_is_not_mistaken_for_one_that_was_settled_afterwards() {
         let process = Process::new();
-        process.0.given_back(&process.receive("a", false), process.1);
+        process.0.record_given_back(&process.receive("a", false), process.1);
         process.settle("a");
-        process.0.session_lost(process.1);
+        process.0.record_session_loss(process.1);
         assert!(!process.was_settled("a", true));
         assert!(process.was_settled("a", true), "the one that was given back has been redelivered");
     }
@@ -401,7 +401,7 @@ mod tests {
         process.settle("old");
         process.1 = start + seconds(50);
         process.settle("new");
-        process.0.session_lost(start + seconds(70));
+        process.0.record_session_loss(start + seconds(70));
         let held = process.receive("new", true);
         assert!(process.0.was_settled(&held, start + seconds(71)));
         assert!(!process.0.was_settled(&process.receive("old", true), start + seconds(71)));
@@ -415,9 +415,9 @@ mod tests {
         let (recent, now) = (Recent::default(), Instant::now());
         for number in 0..20_000 {
             let numbered = recent.hold(recent.identity(&delivery("a", Some(number)), true), false);
-            recent.settled(&numbered, now);
+            recent.record_settled(&numbered, now);
             let plain = recent.hold(recent.identity(&delivery(&number.to_string(), None), true), false);
-            recent.given_back(&plain, now);
+            recent.record_given_back(&plain, now);
         }
         let state = recent.lock();
         assert_eq!((state.events.len(), state.histories.len()), (MOST, MOST));

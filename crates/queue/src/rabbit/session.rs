@@ -30,7 +30,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Runs sessions for `work`, one after the other, until the queue is closed.
 pub(super) async fn supervise<W: SessionWork>(shared: &Arc<Shared>, work: &mut W) {
     let closing = shared.closing.clone();
-    if closing.run_until_cancelled(work.wanted()).await.is_none() {
+    if closing.run_until_cancelled(work.wait_until_wanted()).await.is_none() {
         return;
     }
     shared.health.set_needed(W::ROLE);
@@ -107,7 +107,7 @@ fn watch(
         loop {
             tokio::select! {
                 biased;
-                _ = session.ended() => return,
+                _ = session.wait_until_ended() => return,
                 event = events.next() => match event {
                     Some(event) => handle(&task_shared, role, &session, event),
                     None => session.end("the connection is gone"),

@@ -91,13 +91,13 @@ impl RabbitSettler {
                 error => error,
             });
         }
-        self.settlements.recent.settled(&self.recent, Instant::now());
+        self.settlements.recent.record_settled(&self.recent, Instant::now());
         let may_settle = self.take_right();
         let Settlements { tasks, runtime, .. } = &*self.settlements;
         if may_settle && self.acknowledger.acknowledge(self.tag, tasks, runtime).await {
             return Ok(Settled::Acknowledged);
         }
-        self.settlements.recent.unacknowledged(&self.recent);
+        self.settlements.recent.record_unacknowledged(&self.recent);
         metrics::counter!(metric::STALE_ACKS).increment(1);
         Ok(Settled::Stale)
     }
@@ -106,7 +106,7 @@ impl RabbitSettler {
     /// published anywhere else.
     async fn leave_to_broker(mut self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
         self.settlements.publisher.publish(publications).await?;
-        self.settlements.recent.given_back(&self.recent, Instant::now());
+        self.settlements.recent.record_given_back(&self.recent, Instant::now());
         let rejected = self.take_right() && self.acknowledger.reject(self.tag, false).await;
         Ok(if rejected { Settled::Acknowledged } else { Settled::Stale })
     }
@@ -123,8 +123,8 @@ impl Settle for RabbitSettler {
         Self::is_stale(self)
     }
 
-    fn lost(&self) -> BoxFuture<'_, ()> {
-        self.acknowledger.session.ended().map(drop).boxed()
+    fn wait_until_lost(&self) -> BoxFuture<'_, ()> {
+        self.acknowledger.session.wait_until_ended().map(drop).boxed()
     }
 
     fn lease(&self) -> Option<Lease> {
@@ -145,7 +145,7 @@ impl Settle for RabbitSettler {
     fn give_back(mut self: Box<Self>) -> BoxFuture<'static, ()> {
         async move {
             if self.acker.take().is_some() {
-                self.settlements.recent.given_back(&self.recent, Instant::now());
+                self.settlements.recent.record_given_back(&self.recent, Instant::now());
                 self.acknowledger.reject(self.tag, true).await;
             }
         }
@@ -159,7 +159,7 @@ impl Drop for RabbitSettler {
         if self.acker.take().is_none() {
             return;
         }
-        self.settlements.recent.given_back(&self.recent, Instant::now());
+        self.settlements.recent.record_given_back(&self.recent, Instant::now());
         if !self.acknowledger.session.is_over() {
             let (acknowledger, tag) = (self.acknowledger.clone(), self.tag);
             self.settlements.spawn(async move {

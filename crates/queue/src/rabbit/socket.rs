@@ -36,7 +36,7 @@ impl SocketHandle {
     }
 
     /// Closes the socket. lapin's thread sees the end of the stream and ends.
-    pub(super) fn cut(&self) {
+    pub(super) fn close(&self) {
         let mut state = self.0.state();
         state.cut = true;
         if let Some(socket) = state.socket.take() {
@@ -47,7 +47,7 @@ impl SocketHandle {
 
 impl Drop for SocketHandle {
     fn drop(&mut self) {
-        self.cut();
+        self.close();
     }
 }
 

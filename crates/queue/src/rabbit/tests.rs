@@ -260,7 +260,7 @@ async fn a_closed_queue_takes_nothing_and_did_not_fail() {
         queue.close().await;
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
         assert!(matches!(queue.publish(vec![event("b")]).await, Err(QueueError::Closed)));
-        assert!(timeout(Duration::from_millis(100), queue.failed()).await.is_err());
+        assert!(timeout(Duration::from_millis(100), queue.wait_until_failed()).await.is_err());
     })
     .await;
 }

@@ -88,7 +88,7 @@ impl StoreOperation for RecordPrinted {
 pub(super) fn outcome(connection: &rusqlite::Connection, batch: &Batch) -> rusqlite::Result<LoadOutcome> {
     const ANYTHING: &str = "SELECT EXISTS (SELECT 1 FROM message) OR EXISTS (SELECT 1 FROM dead)
         OR EXISTS (SELECT 1 FROM event)";
-    Ok(match recorded(connection)? {
+    Ok(match read_recorded(connection)? {
         Some((recorded, printed)) if recorded.sha256 == batch.sha256 => LoadOutcome::Already { printed },
         Some((recorded, _)) => LoadOutcome::Refused { recorded },
         None if connection.query_row(ANYTHING, [], |row| row.get(0))? => LoadOutcome::Foreign,
@@ -97,7 +97,7 @@ pub(super) fn outcome(connection: &rusqlite::Connection, batch: &Batch) -> rusql
 }
 
 /// Returns the batch with which the store was loaded, and the sequence up to which its events were printed.
-pub(super) fn recorded(connection: &rusqlite::Connection) -> rusqlite::Result<Option<(Batch, i64)>> {
+pub(super) fn read_recorded(connection: &rusqlite::Connection) -> rusqlite::Result<Option<(Batch, i64)>> {
     const SQL: &str = "SELECT source, sha256, total, printed FROM batch";
     let read = |found: &rusqlite::Row<'_>| {
         let batch = Batch { source: found.get(0)?, sha256: found.get(1)?, total: row::count(found, 2)? };

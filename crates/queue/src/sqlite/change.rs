@@ -171,7 +171,7 @@ fn insert(
     message: &Message,
     headers: &Headers,
 ) -> rusqlite::Result<()> {
-    let headers = row::written(headers)?;
+    let headers = row::encode(headers)?;
     let timestamp = message.timestamp.map(u64::cast_signed);
     let body: &[u8] = &message.body;
     let rest: [&dyn ToSql; row::WIDTH] = [

@@ -72,7 +72,7 @@ impl StoreBrowser {
             return Ok(None);
         };
         self.position += 1;
-        Ok(Some(stored(self.queue, self.position, row)))
+        Ok(Some(stored_message(self.queue, self.position, row)))
     }
 
     pub(crate) async fn remove(&mut self, these: Vec<Removal>) -> Result<usize, QueueError> {
@@ -85,7 +85,7 @@ impl StoreBrowser {
     }
 }
 
-fn stored(queue: DeadLetterQueue, position: u64, row: DeadLetterRow) -> StoredMessage {
+fn stored_message(queue: DeadLetterQueue, position: u64, row: DeadLetterRow) -> StoredMessage {
     let shown = |value: &HeaderValue| match value {
         HeaderValue::Number(number) => Value::from(*number),
         HeaderValue::Text(text) => text.as_str().into(),

@@ -117,7 +117,7 @@ impl WriterHandle {
     }
 
     /// Waits until the writer ends on its own, and returns the reason.
-    pub(super) async fn failed(&self) -> String {
+    pub(super) async fn wait_until_failed(&self) -> String {
         let mut condition = self.state.condition.subscribe();
         loop {
             if let StoreCondition::Failed(reason) = &*condition.borrow_and_update() {

@@ -30,7 +30,7 @@ pub(super) fn body(row: &Row<'_>, index: usize) -> rusqlite::Result<Bytes> {
 }
 
 /// Encodes `headers` for the store.
-pub(super) fn written(headers: &Headers) -> rusqlite::Result<String> {
+pub(super) fn encode(headers: &Headers) -> rusqlite::Result<String> {
     if headers.is_empty() {
         return Ok(String::new());
     }

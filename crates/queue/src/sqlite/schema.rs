@@ -94,12 +94,12 @@ pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
         _ => {}
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let connection = Connection::open_with_flags(path, flags).map_err(|error| refused(path, error))?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| refused(path, error))?;
-    let made = patiently(|| make(&connection)).map_err(|error| refused(path, error))?;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| open_error(path, error))?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| open_error(path, error))?;
+    let made = patiently(|| make(&connection)).map_err(|error| open_error(path, error))?;
     check(path, &made)?;
-    patiently(|| set(&connection)).map_err(|error| refused(path, error))?;
-    patiently(|| connection.execute_batch(CLOCK)).map_err(|error| refused(path, error))?;
+    patiently(|| set(&connection)).map_err(|error| open_error(path, error))?;
+    patiently(|| connection.execute_batch(CLOCK)).map_err(|error| open_error(path, error))?;
     Ok(connection)
 }
 
@@ -142,7 +142,7 @@ pub(super) fn check_usable(path: &Path, real: &Path) -> Result<(), QueueError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened.map_err(|error| unusable(path, &error))?,
     };
-    match owner_of(real).map_err(|error| refused(path, error))? {
+    match owner_of(real).map_err(|error| open_error(path, error))? {
         FileOwner::Nobody => Ok(()),
         known => check(path, &known),
     }
@@ -160,14 +160,14 @@ fn owner_of(file: &Path) -> rusqlite::Result<FileOwner> {
 /// Opens the store at `path` for reading.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, QueueError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(|error| refused(path, error))?;
-    connection.busy_timeout(BUSY_TIMEOUT * 10).map_err(|error| refused(path, error))?;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| open_error(path, error))?;
+    connection.busy_timeout(BUSY_TIMEOUT * 10).map_err(|error| open_error(path, error))?;
     Ok(connection)
 }
 
 /// Checks that a file is a store of this version.
 pub(super) fn check_owner(path: &Path, connection: &Connection) -> Result<(), QueueError> {
-    check(path, &owner(connection).map_err(|error| refused(path, error))?)
+    check(path, &owner(connection).map_err(|error| open_error(path, error))?)
 }
 
 /// Removes all files of a closed store. A missing file is not an error.
@@ -247,7 +247,7 @@ fn stranger(path: &Path) -> QueueError {
     QueueError::Configuration(format!("{path} is no store of genfleet's and is left as it is: name another file"))
 }
 
-fn refused(path: &Path, error: rusqlite::Error) -> QueueError {
+fn open_error(path: &Path, error: rusqlite::Error) -> QueueError {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => stranger(path),
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => unusable(path, &error),

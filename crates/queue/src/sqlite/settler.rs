@@ -70,7 +70,7 @@ impl Settle for StoreSettler {
         false
     }
 
-    fn lost(&self) -> BoxFuture<'_, ()> {
+    fn wait_until_lost(&self) -> BoxFuture<'_, ()> {
         pending().boxed()
     }
 

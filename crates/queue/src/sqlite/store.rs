@@ -27,7 +27,7 @@ use super::{
 use crate::message::{Health, Publication, QueueError};
 use genfleet_job::{Kind, clock::SharedClock, file};
 
-/// Maximum wait of [`SqliteQueue::event_published`], and the time for which it may miss an event.
+/// Maximum wait of [`SqliteQueue::wait_for_event`], and the time for which it may miss an event.
 const EVENT_POLL: Duration = Duration::from_millis(200);
 
 /// An open store. Clones are cheap and share it.
@@ -133,8 +133,8 @@ impl SqliteQueue {
 
     /// Waits until the store fails for good, and returns the reason. Errors from which it recovers are reported by
     /// [`Self::health`] instead.
-    pub(crate) async fn failed(&self) -> String {
-        self.handle.failed().await
+    pub(crate) async fn wait_until_failed(&self) -> String {
+        self.handle.wait_until_failed().await
     }
 
     /// Returns the number of jobs by lane. Reads a whole index.
@@ -159,7 +159,7 @@ impl SqliteQueue {
     }
 
     /// Waits until an event is added, but at most 200 ms. Call it in a loop with [`Self::events_after`].
-    pub async fn event_published(&self) {
+    pub async fn wait_for_event(&self) {
         let mut changes = self.handle.state().changes.subscribe();
         let seen = changes.borrow_and_update().events();
         drop(time::timeout(EVENT_POLL, changes.wait_for(|changes| changes.events() != seen)).await);
@@ -207,13 +207,13 @@ impl SqliteQueue {
 
     /// Returns the batch with which the store was loaded.
     pub async fn batch(&self) -> Result<Option<Batch>, QueueError> {
-        let recorded = self.reader.read(batch::recorded).await?;
+        let recorded = self.reader.read(batch::read_recorded).await?;
         Ok(recorded.map(|(batch, _)| batch))
     }
 
     /// Returns the sequence up to which the batch's events were printed; 0 if none was.
     pub async fn batch_cursor(&self) -> Result<i64, QueueError> {
-        let recorded = self.reader.read(batch::recorded).await?;
+        let recorded = self.reader.read(batch::read_recorded).await?;
         Ok(recorded.map_or(0, |(_, printed)| printed))
     }
 

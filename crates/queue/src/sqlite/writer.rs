@@ -92,7 +92,7 @@ impl Writer {
         loop {
             let gathered = gather(commands, &mut group, if self.unavailable() { RETRY } else { POLL });
             looked.for_others(&self.connection, &self.state);
-            if self.role == Role::Worker && self.removed() {
+            if self.role == Role::Worker && self.is_removed() {
                 // Released before the condition is set, so that the store is free when the condition is seen.
                 self.lock = None;
                 let path = &self.state.path;
@@ -121,7 +121,7 @@ impl Writer {
     }
 
     /// Returns true if a path of the store no longer leads to the open file.
-    fn removed(&self) -> bool {
+    fn is_removed(&self) -> bool {
         self.files.iter().any(|(path, open)| {
             fs::metadata(path)
                 .map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |now| (now.dev(), now.ino()) != *open)

@@ -35,16 +35,16 @@ pub(crate) async fn act(
         (OnThreat::Delete, _, SourceKind::Document(document)) => api::delete(job, document).await,
         _ => Ok(()),
     };
-    done.map_err(|error| failed(action, error))
+    done.map_err(|error| action_error(action, error))
 }
 
 /// Sets the external tag. A conversation has only one, so a tag of somebody else is not overwritten.
 async fn tag(job: &JobContext, conversation: &str) -> Result<(), JobError> {
-    let found = api::tag_of(job, conversation).await.map_err(|error| failed(OnThreat::Tag, error))?;
+    let found = api::tag_of(job, conversation).await.map_err(|error| action_error(OnThreat::Tag, error))?;
     match found.as_deref() {
-        None => api::set_tag(job, conversation, TAG).await.map_err(|error| failed(OnThreat::Tag, error)),
+        None => api::set_tag(job, conversation, TAG).await.map_err(|error| action_error(OnThreat::Tag, error)),
         Some(TAG) => {
-            job.found(&Detail::default().with("endpoint", api::TAGS));
+            job.record_found(&Detail::default().with("endpoint", api::TAGS));
             Ok(())
         }
         Some(other) => {
@@ -73,7 +73,7 @@ fn attributes(job: &JobContext, findings: &Findings) -> Map<String, Value> {
 }
 
 /// Converts the error of an action. An error that only delays the job keeps its code.
-fn failed(action: OnThreat, error: ApiError) -> JobError {
+fn action_error(action: OnThreat, error: ApiError) -> JobError {
     let waits = matches!(error.class, ErrorClass::Held { .. } | ErrorClass::Credentials | ErrorClass::Interrupted);
     let error = JobError::from(error);
     if waits {

@@ -133,7 +133,7 @@ pub(crate) async fn medium(job: &JobContext, medium: &MessageMedia) -> Result<Lo
         (Some("uploading"), _) | (_, None) => Located::NotYet,
         (_, Some(link)) => Located::Here(vec![Offered {
             link,
-            media_type: bounded(data.media_type),
+            media_type: limit_length(data.media_type),
             length: data.content_length_bytes,
             name: None,
         }]),
@@ -149,8 +149,8 @@ pub(crate) async fn message(job: &JobContext, conversation: &str, message: &str)
     let offered = attachments.filter_map(|attachment| {
         Some(Offered {
             link: attachment.url?,
-            name: bounded(attachment.filename),
-            media_type: bounded(attachment.mime),
+            name: limit_length(attachment.filename),
+            media_type: limit_length(attachment.mime),
             length: attachment.content_size_bytes,
         })
     });
@@ -169,8 +169,8 @@ pub(crate) async fn email(job: &JobContext, email: &EmailAttachment) -> Result<L
     let Some(link) = attachment.content_uri else { return Ok(Located::NotYet) };
     Ok(Located::Here(vec![Offered {
         link,
-        name: bounded(attachment.name),
-        media_type: bounded(attachment.content_type),
+        name: limit_length(attachment.name),
+        media_type: limit_length(attachment.content_type),
         length: attachment.content_length,
     }]))
 }
@@ -268,7 +268,7 @@ fn encode(id: &str) -> String {
     id.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
-fn bounded(text: Option<String>) -> Option<String> {
+fn limit_length(text: Option<String>) -> Option<String> {
     text.map(|text| text.chars().filter(|each| !each.is_control()).take(MOST_TEXT_CHARS).collect())
 }
 

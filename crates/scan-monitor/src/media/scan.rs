@@ -155,14 +155,14 @@ impl Scanning<'_> {
     fn failure_of_engine(&self, error: EngineError) -> ScanFailure {
         self.engine.doubt();
         ScanFailure::from(match error {
-            EngineError::Gone(why) => held(self.job, "engine_gone", why),
+            EngineError::Gone(why) => hold_error(self.job, "engine_gone", why),
             EngineError::Failed(why) => JobError::new(ErrorClass::Transient, "engine_failed", why),
         })
     }
 }
 
 /// Creates the error of a job that waits for the engine.
-pub(crate) fn held(job: &JobContext, code: &'static str, why: String) -> JobError {
+pub(crate) fn hold_error(job: &JobContext, code: &'static str, why: String) -> JobError {
     let wait = SignedDuration::try_from(HELD_INTERVAL).unwrap_or(SignedDuration::MAX);
     let until = job.now().checked_add(wait).unwrap_or_else(|_| job.now());
     JobError::new(ErrorClass::Held { until, spread: HELD_SPREAD }, code, why)

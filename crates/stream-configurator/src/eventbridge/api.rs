@@ -97,11 +97,11 @@ pub(crate) enum Replaced {
 impl Integration {
     /// Returns the event source that it feeds, if the list contains its configuration.
     pub(crate) fn identity(&self) -> Option<Identity> {
-        Identity::told(self.config.as_ref()?.current.as_ref()?.properties.as_ref()?)
+        Identity::read(self.config.as_ref()?.current.as_ref()?.properties.as_ref()?)
     }
 
     /// Returns the code of its reported state, in capitals; empty if it has none.
-    pub(crate) fn reported(&self) -> String {
+    pub(crate) fn reported_state(&self) -> String {
         let code = self.reported_state.as_ref().and_then(|state| state.code.as_deref());
         code.unwrap_or_default().to_ascii_uppercase()
     }
@@ -238,7 +238,7 @@ fn nameless(answer: &ApiAnswer) -> JobError {
 }
 
 fn path(id: &str) -> String {
-    format!("{INTEGRATIONS}/{}", encoded(id))
+    format!("{INTEGRATIONS}/{}", encode_id(id))
 }
 
 fn config_path(id: &str) -> String {
@@ -246,7 +246,7 @@ fn config_path(id: &str) -> String {
 }
 
 /// Encodes an id as one segment of a path. Ids of the platform are UUIDs, which need no encoding.
-fn encoded(id: &str) -> String {
+fn encode_id(id: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     id.bytes().map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

@@ -68,7 +68,7 @@ impl Config {
     }
 
     /// Returns the configuration that `payload` requests instead.
-    pub(crate) fn wanted(&self, payload: &Payload) -> Self {
+    pub(crate) fn changed_by(&self, payload: &Payload) -> Self {
         let mut wanted = self.clone();
         wanted.name = payload.name();
         wanted.notes = payload.notes.clone().unwrap_or(wanted.notes);
@@ -100,7 +100,7 @@ impl Config {
 
     /// Returns the event source that it feeds; `None` if it was never configured.
     pub(crate) fn identity(&self) -> Option<Identity> {
-        Identity::told(&self.properties)
+        Identity::read(&self.properties)
     }
 
     /// SHA-256 over the canonical JSON of its properties.
@@ -124,7 +124,7 @@ impl Identity {
     }
 
     /// Returns the event source in `properties`; `None` if they have no suffix.
-    pub(crate) fn told(properties: &Map<String, Value>) -> Option<Self> {
+    pub(crate) fn read(properties: &Map<String, Value>) -> Option<Self> {
         let text = |member: &str| match properties.get(member) {
             Some(Value::String(text)) => text.clone(),
             Some(Value::Number(number)) => number.to_string(),
@@ -162,7 +162,7 @@ impl Payload {
             credentials: json!({}),
         };
         // Cannot fail: all members are texts and JSON values.
-        serde_json::to_vec(&empty.wanted(self)).map_or(0, |written| written.len())
+        serde_json::to_vec(&empty.changed_by(self)).map_or(0, |written| written.len())
     }
 }
 
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_is_sent_has_the_six_members_and_keeps_what_is_not_known() {
-        let sent = serde_json::to_value(Config::read(told(), "n").unwrap().wanted(&payload())).unwrap();
+        let sent = serde_json::to_value(Config::read(told(), "n").unwrap().changed_by(&payload())).unwrap();
         let expected = json!({
             "name": "genfleet-crm", "version": 7,
             "properties": {
@@ -207,7 +207,7 @@ mod tests {
         });
         assert_eq!(sent, expected);
         let bare = Config::read(json!({"version": 1, "advanced": null, "notes": null}), "n").unwrap();
-        let sent = serde_json::to_value(bare.wanted(&payload())).unwrap();
+        let sent = serde_json::to_value(bare.changed_by(&payload())).unwrap();
         assert_eq!((&sent["advanced"], &sent["notes"], &sent["credentials"]), (&json!({}), &json!(""), &json!({})));
         assert!(Config::read(json!({"name": "n"}), "n").unwrap_err().contains("version"));
     }
@@ -221,9 +221,9 @@ mod tests {
             of(other)
         };
         let there = of(told());
-        assert!(there.is(&there.wanted(&payload())));
+        assert!(there.is(&there.changed_by(&payload())));
         for same in [changed("/version", json!(9)), changed("/properties/awsAccountId", json!(123_456_789_012_i64))] {
-            assert!(same.is(&same.wanted(&payload())), "{same:?}");
+            assert!(same.is(&same.changed_by(&payload())), "{same:?}");
         }
         for other in [
             changed("/name", json!("other")),
@@ -232,10 +232,10 @@ mod tests {
             changed("/properties/eventSourceSuffix", json!("CRM")),
             changed("/properties", json!({})),
         ] {
-            assert!(!other.is(&other.wanted(&payload())), "{other:?}");
+            assert!(!other.is(&other.changed_by(&payload())), "{other:?}");
         }
         let noted = Payload { notes: Some("else".to_owned()), ..payload() };
-        assert!(!there.is(&there.wanted(&noted)));
+        assert!(!there.is(&there.changed_by(&noted)));
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Payload {
     }
 
     /// Returns true if the integration has to be active.
-    pub(crate) fn enabled(&self) -> bool {
+    pub(crate) fn is_enabled(&self) -> bool {
         self.enabled.unwrap_or(true)
     }
 

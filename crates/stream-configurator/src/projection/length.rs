@@ -19,7 +19,7 @@ impl<'a> Lengths<'a> {
         match projected {
             Projected::Value(value) => self.of(value),
             Projected::Entries { entries, path } => self.of_extract(entries, *path),
-            Projected::Text(text) => written(&Value::from(text.as_str())),
+            Projected::Text(text) => written_length(&Value::from(text.as_str())),
         }
     }
 
@@ -38,7 +38,7 @@ impl<'a> Lengths<'a> {
     /// Measures a part. The recursion is as deep as the sample, which the limit for jobs bounds.
     fn of(&mut self, value: &'a Value) -> usize {
         if let Value::Null | Value::Bool(_) | Value::Number(_) = value {
-            return written(value);
+            return written_length(value);
         }
         let place = ptr::from_ref(value);
         if let Some(length) = self.parts.get(&place) {
@@ -50,14 +50,14 @@ impl<'a> Lengths<'a> {
             Value::Object(members) => {
                 2 + members.iter().map(|(name, value)| name.len() + self.of(value) + 4).sum::<usize>()
             }
-            text => written(text),
+            text => written_length(text),
         };
         self.parts.insert(place, length);
         length
     }
 }
 
-fn written(value: &Value) -> usize {
+fn written_length(value: &Value) -> usize {
     struct Counter(usize);
     impl io::Write for Counter {
         fn write(&mut self, part: &[u8]) -> io::Result<usize> {

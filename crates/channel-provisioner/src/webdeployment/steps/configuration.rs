@@ -40,7 +40,7 @@ impl Steps<'_> {
             }
             self.pause(TRY_EVERY).await?;
         };
-        self.nothing_was_made();
+        self.record_nothing_created();
         let target = survey::target(self.plan, &listed.deployments.entities)?;
         if target.is_some() && target != self.state.target {
             // This is a separate step, after which no other job works on that deployment in this process.
@@ -98,7 +98,7 @@ impl Steps<'_> {
 
     /// Finds a version of an existing configuration.
     async fn choose_version(&mut self, id: &str, wanted: Option<&str>) -> Result<Step, JobError> {
-        let version = survey::chosen_version(id, wanted, &self.api.published_versions(id).await?)?;
+        let version = survey::choose_version(id, wanted, &self.api.published_versions(id).await?)?;
         self.state.configuration =
             Some(ConfigurationState { id: id.to_owned(), version: Some(version), ..ConfigurationState::default() });
         Ok(Step::Again(Duration::ZERO))
@@ -114,7 +114,7 @@ impl Steps<'_> {
                 return Err(JobError { status: Some(404), ..JobError::permanent("configuration_not_found", message) });
             };
             // Versions that are published after this belong to this job if they have its marker.
-            match self.api.put_draft(id, &self.plan.changed_draft(document, draft)).await? {
+            match self.api.put_draft(id, &self.plan.change_draft(document, draft)).await? {
                 Changed::Done => {
                     let changed_at_ms = self.job.now().as_millisecond();
                     self.state.configuration =
@@ -124,12 +124,12 @@ impl Steps<'_> {
                 Changed::Stale(error) => refused = Some(error),
             }
         }
-        Err(given_up(refused, "the draft of the configuration"))
+        Err(conflict_error(refused, "the draft of the configuration"))
     }
 
     /// Creates a configuration.
     async fn make_configuration(&mut self, document: &Document) -> Result<Step, JobError> {
-        self.is_about_to_make();
+        self.record_creation_begun();
         let error = match self.api.create_configuration(&self.plan.new_configuration(document)).await {
             Ordered::Made(made) => {
                 self.has_configuration(&made, false);
@@ -157,7 +157,7 @@ impl Steps<'_> {
 
     /// Returns a configuration with the job's marker, which an earlier attempt or a request with a lost answer created.
     fn adopt_configuration(&mut self, own: &Object) -> Step {
-        self.found(api::CONFIGURATIONS, "configurationId", own);
+        self.record_found(api::CONFIGURATIONS, "configurationId", own);
         self.has_configuration(own, self.was_interrupted);
         Step::Again(Duration::ZERO)
     }

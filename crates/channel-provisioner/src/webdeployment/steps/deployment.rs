@@ -28,14 +28,14 @@ impl Steps<'_> {
                 return self.adopt_deployment(own);
             }
             if self.reads_are_settled() {
-                self.nothing_was_made();
+                self.record_nothing_created();
                 self.check_name(&listing.entities)?;
                 break;
             }
             self.pause(TRY_EVERY).await?;
         }
         self.check_rivals().await?;
-        self.is_about_to_make();
+        self.record_creation_begun();
         let configuration = self.state.configuration.clone().unwrap_or_default();
         let body = self.plan.new_deployment(id, version);
         loop {
@@ -57,7 +57,7 @@ impl Steps<'_> {
                         return Err(error);
                     }
                     self.pause(TRY_EVERY).await?;
-                    self.is_about_to_make();
+                    self.record_creation_begun();
                 }
                 Ordered::Lost(error) => return self.find_deployment(error).await,
             }
@@ -96,7 +96,7 @@ impl Steps<'_> {
             let message = "the list of deployments shows one of this job without an id";
             return Err(JobError::new(ErrorClass::Transient, "unexpected_response", message));
         };
-        self.found(api::DEPLOYMENTS, "deploymentId", own);
+        self.record_found(api::DEPLOYMENTS, "deploymentId", own);
         if self.state.configuration.is_none()
             && let Some(configuration) = own.get("configuration").and_then(|one| one.as_object())
         {
@@ -124,7 +124,7 @@ impl Steps<'_> {
                 let message = format!("there is no deployment {target} any more");
                 return Err(JobError { status: Some(404), ..JobError::permanent("deployment_not_found", message) });
             };
-            match self.api.put_deployment(target, &self.plan.changed_deployment(read, id, version)).await {
+            match self.api.put_deployment(target, &self.plan.change_deployment(read, id, version)).await {
                 Ok(Changed::Done) => {
                     self.has_deployment(target, Provided::Updated);
                     return Ok(Step::Again(SETTLING));
@@ -134,6 +134,6 @@ impl Steps<'_> {
                 Err(error) => return Err(error),
             }
         }
-        Err(given_up(refused, "the deployment"))
+        Err(conflict_error(refused, "the deployment"))
     }
 }

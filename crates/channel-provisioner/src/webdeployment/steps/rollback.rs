@@ -41,7 +41,7 @@ impl Steps<'_> {
 
     /// Decides the consequence of an error: the job continues later, fails, or deletes its configuration in a separate
     /// step.
-    pub(super) fn failed(&mut self, error: JobError) -> Result<Step, JobError> {
+    pub(super) fn handle_failure(&mut self, error: JobError) -> Result<Step, JobError> {
         let ends = match error.class {
             ErrorClass::Permanent => true,
             ErrorClass::Transient | ErrorClass::Ambiguous => self.job.is_last_attempt(),

@@ -21,7 +21,7 @@ impl Steps<'_> {
                 return Ok(self.has_version(configuration, version));
             }
             if self.reads_are_settled() {
-                self.nothing_was_made();
+                self.record_nothing_created();
                 break;
             }
             self.pause(TRY_EVERY).await?;
@@ -47,7 +47,7 @@ impl Steps<'_> {
                 }
             }
         }
-        self.is_about_to_make();
+        self.record_creation_begun();
         loop {
             match self.api.publish(&id).await {
                 Ordered::Made(version) => {

@@ -90,17 +90,17 @@ impl Host {
         self.is_prompt && !self.is_failing()
     }
 
-    pub(super) fn kept_waiting(&mut self) {
+    pub(super) fn record_wait(&mut self) {
         self.is_prompt = false;
     }
 
-    pub(super) fn answered(&mut self, took: Duration) {
+    pub(super) fn record_answer(&mut self, took: Duration) {
         (self.failures, self.failing_since, self.rests_until) = (0, None, None);
         (self.took, self.is_slow) = (took, took > SLOW);
         self.is_prompt = !self.is_slow;
     }
 
-    pub(super) fn failed(&mut self, now: Instant, took: Duration, asked: Option<Duration>, bounds: HostBounds) {
+    pub(super) fn record_failure(&mut self, now: Instant, took: Duration, asked: Option<Duration>, bounds: HostBounds) {
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
         self.is_prompt = false;

@@ -27,8 +27,8 @@ impl Audited {
 
     /// `fact result` of every line, once all are there.
     async fn told(&self) -> Vec<String> {
-        self.audit.audit.all_durable().await.unwrap();
-        self.audit.folder.verified();
+        self.audit.audit.wait_until_all_durable().await.unwrap();
+        self.audit.folder.verify();
         let word = |fact: &Value| {
             let result = fact["detail"]["result"].as_str();
             [fact["fact"].as_str(), result].into_iter().flatten().collect::<Vec<_>>().join(" ")
@@ -52,7 +52,7 @@ async fn an_intent_for_every_job_is_in_the_file_when_a_change_is_sent() {
     let request = ApiRequest::post(THINGS).at("/api/v2/things/7").json(&"hush");
     rig.client.send(request, &rig.caller(&jobs)).await.unwrap();
     assert!(trails.iter().all(|trail| trail.position().sent));
-    audit.audit.all_durable().await.unwrap();
+    audit.audit.wait_until_all_durable().await.unwrap();
     let facts = audit.facts();
     assert_eq!(
         facts[1]["detail"],

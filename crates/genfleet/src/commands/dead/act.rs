@@ -132,7 +132,7 @@ fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) ->
                 preview(common, action, &found, (selected, without_kind))?;
                 return Ok(ExitCode::SUCCESS);
             }
-            if selected > 0 && !confirmed(common, action, &found, selected)? {
+            if selected > 0 && !confirm(common, action, &found, selected)? {
                 tell!("nothing was changed");
                 return Ok(ExitCode::from(EXIT_FAILED));
             }
@@ -201,7 +201,7 @@ fn preview(common: &Common, action: Action, found: &Found, (selected, without_ki
     Ok(())
 }
 
-fn confirmed(common: &Common, action: Action, found: &Found, selected: u64) -> anyhow::Result<bool> {
+fn confirm(common: &Common, action: Action, found: &Found, selected: u64) -> anyhow::Result<bool> {
     tell!("{}", found.groups.table(Paint::stderr()).trim_end());
     found.warn();
     Ok(terminal::ask(&format!("{} {}?", action.as_str(), terminal::count(selected, what(&common.filter))))?)

@@ -6,7 +6,7 @@ use genfleet_core::queue::dead_letters::DeadLetter;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::terminal::{Paint, cut, line};
+use crate::terminal::{Paint, line, truncate};
 
 /// Maximum number of groups. The dead letters of further groups are counted together.
 const MOST_GROUPS: usize = 10_000;
@@ -48,7 +48,7 @@ impl Groups {
             last: letter.failed_at,
             generation: 0,
             id: letter.id.to_string(),
-            error: cut(&letter.error, ERROR_WIDTH),
+            error: truncate(&letter.error, ERROR_WIDTH),
         });
         group.count += 1;
         group.first = group.first.into_iter().chain(letter.failed_at).min();
@@ -95,9 +95,9 @@ impl Groups {
             cells.chain([HEADS[column].len()]).max().unwrap_or(0)
         };
         let widths: [usize; 6] = std::array::from_fn(width);
-        let mut lines = vec![paint.dim(&aligned(&HEADS.map(str::to_owned), widths))];
+        let mut lines = vec![paint.dim(&align(&HEADS.map(str::to_owned), widths))];
         for (row, (_, group)) in rows.iter().zip(&groups) {
-            lines.push(aligned(row, widths));
+            lines.push(align(row, widths));
             lines.push(paint.dim(&group.example(widths[0] + 2)));
         }
         if self.others > 0 {
@@ -124,7 +124,7 @@ fn row((kind, reason, fingerprint): &Cause, group: &Group) -> [String; 6] {
 }
 
 /// Aligns the first column to the right, the others to the left.
-fn aligned(row: &[String; 6], widths: [usize; 6]) -> String {
+fn align(row: &[String; 6], widths: [usize; 6]) -> String {
     let (first, rest) = (format!("{:>width$}", row[0], width = widths[0]), row.iter().zip(widths).skip(1));
     let rest = rest.map(|(cell, width)| format!("  {cell:width$}"));
     (first + &rest.collect::<String>()).trim_end().to_owned()

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use super::{
     filter::{Filter, Print, has_id},
     queues::existing,
-    urls::redacted,
+    urls::redact,
 };
 use crate::{
     commands::{EXIT_FAILED, block_on},
@@ -127,7 +127,7 @@ pub(crate) fn as_json(letter: &DeadLetter) -> Value {
         "exchange": stored.exchange, "routingKey": stored.routing_key,
         "properties": properties(message), "headers": stored.headers, "bytes": message.body.len(),
     });
-    match String::from_utf8(redacted(&message.body)) {
+    match String::from_utf8(redact(&message.body)) {
         Ok(text) => details["payload"] = text.into(),
         Err(bytes) => details["payloadBase64"] = STANDARD.encode(bytes.as_bytes()).into(),
     }
@@ -156,7 +156,7 @@ fn as_text(letter: &DeadLetter, full: bool, paint: Paint) -> String {
     let mut lines = vec![format!("{}  {}  {reason}", paint.bold(letter.id.as_str()), letter.kind_name())];
     let facts = facts(letter).into_iter().filter(|(_, value)| !value.is_empty());
     lines.extend(facts.map(|(name, value)| format!("  {} {}", paint.dim(&format!("{name:<13}")), line(&value))));
-    lines.join("\n") + "\n" + &payload(&redacted(body), full)
+    lines.join("\n") + "\n" + &payload(&redact(body), full)
 }
 
 fn facts(letter: &DeadLetter) -> Vec<(String, String)> {

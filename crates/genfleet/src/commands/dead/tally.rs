@@ -32,7 +32,7 @@ impl Action {
     }
 
     /// The participle of the action.
-    const fn done(self) -> &'static str {
+    const fn participle(self) -> &'static str {
         match self {
             Self::Redrive => "redriven",
             Self::Discard => "discarded",
@@ -101,7 +101,7 @@ impl Tally {
     pub(super) fn text(&self, action: Action) -> String {
         let kinds = self.done.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ");
         let kinds = if kinds.is_empty() { String::new() } else { format!(" ({kinds})") };
-        let mut lines = vec![format!("{} {}{kinds}", self.total(), action.done())];
+        let mut lines = vec![format!("{} {}{kinds}", self.total(), action.participle())];
         let Left { others, spared, without_kind, foreign, came_back, held, gone } = self.left;
         let reasons = action.left_out().join(",");
         let left_out = format!("left out because of their reason: --reason {reasons} includes them");

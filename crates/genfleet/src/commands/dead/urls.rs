@@ -12,7 +12,7 @@ const MEMBER: &[u8] = br#""url""#;
 const REDACTED: &str = "[redacted]";
 
 /// Reduces every URL in `body` to scheme and host.
-pub(super) fn redacted(body: &[u8]) -> Vec<u8> {
+pub(super) fn redact(body: &[u8]) -> Vec<u8> {
     let (mut redacted, mut rest) = (Vec::with_capacity(body.len()), body);
     while let Some(at) = rest.windows(MEMBER.len()).position(|window| window == MEMBER) {
         let (before, after) = rest.split_at(at + MEMBER.len());
@@ -20,7 +20,7 @@ pub(super) fn redacted(body: &[u8]) -> Vec<u8> {
         rest = after;
         if let Some(value) = text_value(after) {
             redacted.extend_from_slice(&after[..value.start]);
-            redacted.extend_from_slice(shown(&after[value.clone()]).to_string().as_bytes());
+            redacted.extend_from_slice(redact_url(&after[value.clone()]).to_string().as_bytes());
             rest = &after[value.end..];
         }
     }
@@ -41,7 +41,7 @@ fn text_value(after: &[u8]) -> Option<Range<usize>> {
     Some(start..(at + 1).min(after.len()))
 }
 
-fn shown(written: &[u8]) -> Value {
+fn redact_url(written: &[u8]) -> Value {
     let receiver = serde_json::from_slice::<String>(written).ok().and_then(|url| Receiver::parse(&url).ok());
     receiver.map_or_else(|| REDACTED.into(), |receiver| receiver.to_string().into())
 }
@@ -68,8 +68,8 @@ mod tests {
             (r#"{"url":7,"u":"url","url""#, r#"{"url":7,"u":"url","url""#),
             (r#"{"paths":["https://a.example/shown"]}"#, r#"{"paths":["https://a.example/shown"]}"#),
         ] {
-            assert_eq!(String::from_utf8(redacted(body.as_bytes())).unwrap(), shown);
+            assert_eq!(String::from_utf8(redact(body.as_bytes())).unwrap(), shown);
         }
-        assert_eq!(redacted(b"\xff{\"url\":\"https://a/hush\"}\0"), b"\xff{\"url\":\"https://a\"}\0");
+        assert_eq!(redact(b"\xff{\"url\":\"https://a/hush\"}\0"), b"\xff{\"url\":\"https://a\"}\0");
     }
 }

@@ -128,7 +128,7 @@ impl Ledger {
     }
 
     /// Records that job `number` was passed to the queue.
-    pub(super) fn sent(&mut self, number: u32, at: Instant) {
+    pub(super) fn record_sent(&mut self, number: u32, at: Instant) {
         let milliseconds = self.since_start(at);
         let Some(entry) = self.entry(number) else { return };
         entry.sent = Some(milliseconds);
@@ -138,7 +138,7 @@ impl Ledger {
     }
 
     /// Records that the queue has confirmed these jobs.
-    pub(super) fn confirmed(&mut self, numbers: std::ops::Range<u32>, at: Instant) {
+    pub(super) fn record_confirmed(&mut self, numbers: std::ops::Range<u32>, at: Instant) {
         for number in numbers {
             let Some(entry) = self.entry(number) else { continue };
             let before = std::mem::replace(&mut entry.confirmed, true);
@@ -149,13 +149,13 @@ impl Ledger {
     }
 
     /// Records that all `jobs` are published.
-    pub(super) fn all_sent(&mut self, jobs: u32, at: Instant) {
+    pub(super) fn record_all_sent(&mut self, jobs: u32, at: Instant) {
         self.all_sent = Some(jobs);
         self.last_progress = at;
     }
 
     /// Records an event. The same event again counts as a duplicate, another event of the same job as a contradiction.
-    pub(super) fn ended(&mut self, ended: &Ended, at: Instant) {
+    pub(super) fn record_ended(&mut self, ended: &Ended, at: Instant) {
         let number = ended.subject.strip_prefix(&self.prefix).and_then(|number| number.parse().ok());
         let now = self.since_start(at);
         let Some(entry) = number.and_then(|number| self.entry(number)) else { return };
@@ -184,11 +184,11 @@ impl Ledger {
     }
 
     /// Records an event that was read from past events. It only counts if the job has no event yet.
-    pub(super) fn found(&mut self, ended: &Ended, at: Instant) {
+    pub(super) fn record_found(&mut self, ended: &Ended, at: Instant) {
         let number: Option<u32> = ended.subject.strip_prefix(&self.prefix).and_then(|number| number.parse().ok());
         let known = number.and_then(|number| self.entry(number)).is_none_or(|entry| entry.event == Some(ended.id));
         if !known {
-            self.ended(ended, at);
+            self.record_ended(ended, at);
             if let Some(entry) = number.and_then(|number| self.entry(number)) {
                 entry.found = true;
             }
@@ -242,26 +242,26 @@ mod tests {
     #[test]
     fn duplicates_and_contradictions_are_counted_separately() {
         let (mut ledger, now) = (Ledger::new(3, "r"), Instant::now());
-        (0..3).for_each(|number| ledger.sent(number, now));
-        ledger.confirmed(0..3, now);
-        ledger.all_sent(3, now);
+        (0..3).for_each(|number| ledger.record_sent(number, now));
+        ledger.record_confirmed(0..3, now);
+        ledger.record_all_sent(3, now);
         let later = now + Duration::from_millis(40);
-        ledger.ended(&ended(0, 1, "succeeded"), later);
-        ledger.ended(&ended(0, 1, "succeeded"), later);
-        ledger.ended(&ended(0, 9, "failed"), later);
-        ledger.ended(&ended(1, 2, "failed"), later);
+        ledger.record_ended(&ended(0, 1, "succeeded"), later);
+        ledger.record_ended(&ended(0, 1, "succeeded"), later);
+        ledger.record_ended(&ended(0, 9, "failed"), later);
+        ledger.record_ended(&ended(1, 2, "failed"), later);
         assert!(!ledger.is_complete());
         let repeats = |ledger: &Ledger| (ledger.totals.duplicates, ledger.totals.contradictions);
         assert_eq!((ledger.totals.ended, repeats(&ledger), ledger.totals.requests), (2, (1, 1), 4));
         assert_eq!(ledger.totals.codes["rejected"], 1);
-        ledger.found(&ended(0, 1, "succeeded"), later);
-        ledger.found(&ended(2, 3, "succeeded"), later);
-        ledger.ended(&ended(2, 3, "succeeded"), later);
+        ledger.record_found(&ended(0, 1, "succeeded"), later);
+        ledger.record_found(&ended(2, 3, "succeeded"), later);
+        ledger.record_ended(&ended(2, 3, "succeeded"), later);
         assert!(
             ledger.is_complete() && repeats(&ledger) == (1, 1),
             "an event read from past events is not a duplicate"
         );
-        ledger.ended(&ended(2, 3, "succeeded"), later);
+        ledger.record_ended(&ended(2, 3, "succeeded"), later);
         assert_eq!(repeats(&ledger), (2, 1));
         assert!(ledger.latencies()[0].is_some() && ledger.latencies()[2].is_none());
     }
@@ -270,7 +270,7 @@ mod tests {
     fn events_of_other_runs_and_of_numbers_beyond_the_plan_are_not_counted() {
         let (mut ledger, now) = (Ledger::new(2, "r"), Instant::now());
         for subject in ["load-other-0", "load-r-2", "load-r-x", "release-42"] {
-            ledger.ended(&Ended { subject: subject.to_owned(), ..ended(0, 1, "succeeded") }, now);
+            ledger.record_ended(&Ended { subject: subject.to_owned(), ..ended(0, 1, "succeeded") }, now);
         }
         assert_eq!(ledger.totals.ended, 0);
         assert!(is_of("r", "load-r-7") && !is_of("r", "load-r7-7"));
@@ -280,12 +280,12 @@ mod tests {
     fn the_time_out_starts_with_the_last_publication_and_again_with_every_event() {
         let (mut ledger, now) = (Ledger::new(2, "r"), Instant::now());
         let patience = Duration::from_secs(10);
-        ledger.sent(0, now);
+        ledger.record_sent(0, now);
         assert_eq!(ledger.gives_up(patience), None);
-        ledger.all_sent(2, now);
+        ledger.record_all_sent(2, now);
         assert_eq!(ledger.gives_up(patience), Some(now + patience));
         let later = now + Duration::from_secs(9);
-        ledger.ended(&ended(0, 1, "succeeded"), later);
+        ledger.record_ended(&ended(0, 1, "succeeded"), later);
         assert_eq!(ledger.gives_up(patience), Some(later + patience));
     }
 }

@@ -24,7 +24,7 @@ impl Progress {
     }
 
     /// Removes the bar.
-    pub(super) fn done(&self) {
+    pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }

@@ -120,7 +120,7 @@ impl PublishTask {
             content_type: Some("application/json".to_owned()),
             ..Message::default()
         }
-        .enqueued(SystemClock.now());
+        .stamp_enqueued(SystemClock.now());
         Publication { to: Destination::Jobs(self.source.kind), message }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads the number from the simulator; `None` if no simulator is given.
-pub(super) async fn received(url: Option<&str>) -> anyhow::Result<Option<u64>> {
+pub(super) async fn read_received(url: Option<&str>) -> anyhow::Result<Option<u64>> {
     let Some(url) = url else { return Ok(None) };
     let host = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/').to_owned());
     let host = host.ok_or_else(|| ConfigError::new(format!("--sim-url {url:?}: write http://HOST:PORT")))?;

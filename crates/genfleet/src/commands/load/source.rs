@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
-use genfleet_core::job::{Kind, Violation, decode, derived_id, text};
+use genfleet_core::job::{Kind, Violation, decode, derive_id, text};
 use serde_json::{Value, json};
 
 use super::ledger::job_id;
@@ -72,7 +72,7 @@ impl Source {
     /// Creates job `number`, counted from 0.
     pub(super) fn make(&self, number: u32) -> LoadJob {
         let id = job_id(&self.run, number);
-        let uuid = derived_id(&format!("load:{}:{number}", self.run));
+        let uuid = derive_id(&format!("load:{}:{number}", self.run));
         let [.., high, low] = number.to_be_bytes();
         let places = [
             ("{number}", number.to_string()),
@@ -91,7 +91,7 @@ impl Source {
 fn templates(kind: Kind, file: &str) -> anyhow::Result<Vec<Value>> {
     let text = if file == "-" { std::io::read_to_string(std::io::stdin()) } else { fs::read_to_string(file) };
     let text = text.with_context(|| format!("{file} cannot be read"))?;
-    let text = text::trimmed(&text);
+    let text = text::trim(&text);
     let mut templates = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         templates.push(match template(&format!("{file}:{}", index + 1), line)? {

@@ -57,8 +57,8 @@ impl Summary {
             "succeeded": self.count("succeeded"), "failed": self.count("failed"), "expired": self.count("expired"),
             "unfinished": self.unfinished(), "duplicates": duplicates, "contradictions": contradictions,
             "codes": codes,
-            "publishSeconds": rounded(self.publish_seconds), "publishRate": rate(*confirmed, self.publish_seconds),
-            "seconds": rounded(self.seconds), "throughput": rate(*ended, self.seconds),
+            "publishSeconds": round(self.publish_seconds), "publishRate": rate(*confirmed, self.publish_seconds),
+            "seconds": round(self.seconds), "throughput": rate(*ended, self.seconds),
             "latencyMs": self.latency, "runMs": self.run_time, "queuedMs": self.queued,
             "queuedRough": is_rough,
             "requestsPerJob": self.requests_per_job(), "requestsAreShared": self.shares(),
@@ -156,7 +156,7 @@ impl Summary {
     }
 }
 
-fn rounded(value: f64) -> f64 {
+fn round(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
@@ -166,5 +166,5 @@ fn rate(count: u32, seconds: f64) -> f64 {
 
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
 fn ratio(count: u64, jobs: u32) -> f64 {
-    if jobs == 0 { 0.0 } else { rounded(count as f64 / f64::from(jobs)) }
+    if jobs == 0 { 0.0 } else { round(count as f64 / f64::from(jobs)) }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use genfleet_core::job::{Job, JobId, Kind, MAX_BODY_BYTES, Rejection, Violation, decode, derived_id, text};
+use genfleet_core::job::{Job, JobId, Kind, MAX_BODY_BYTES, Rejection, Violation, decode, derive_id, text};
 
 use crate::{
     commands::enqueue::not_for_producers,
@@ -34,7 +34,7 @@ pub(crate) fn read(file: &str) -> std::io::Result<Vec<Line>> {
     } else {
         content = fs::read(file)?;
     }
-    text::unmarked(&content).map_err(|message| Error::new(ErrorKind::InvalidData, message))?;
+    text::strip_mark(&content).map_err(|message| Error::new(ErrorKind::InvalidData, message))?;
     let (content, name): (Bytes, Arc<str>) = (content.into(), file.into());
     let lines = content.split(|byte| *byte == b'\n').enumerate();
     Ok(lines
@@ -53,7 +53,7 @@ pub(crate) fn each(file: &str, mut visit: impl FnMut(&Line) -> anyhow::Result<()
     let stdin = io::stdin();
     let mut reader: Box<dyn BufRead> =
         if file == "-" { Box::new(stdin.lock()) } else { Box::new(BufReader::new(File::open(file)?)) };
-    text::unmarked(reader.fill_buf()?).map_err(|message| Error::new(ErrorKind::InvalidData, message))?;
+    text::strip_mark(reader.fill_buf()?).map_err(|message| Error::new(ErrorKind::InvalidData, message))?;
     let name: Arc<str> = file.into();
     for number in 1.. {
         let mut content = Vec::new();
@@ -76,7 +76,7 @@ impl Line {
     /// The id of a job without an id: the same each time this line is read.
     pub(crate) fn default_id(&self) -> String {
         let content = String::from_utf8_lossy(&self.content);
-        derived_id(&format!("line:{}:{}:{content}", self.file, self.number)).to_string()
+        derive_id(&format!("line:{}:{}:{content}", self.file, self.number)).to_string()
     }
 
     /// Returns the kind. Fails if the line is not a job, or if this program has no worker for the kind.

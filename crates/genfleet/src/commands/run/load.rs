@@ -66,7 +66,7 @@ impl Input {
         let store = SqliteQueue::open(path, Role::Tool, clock.clone())?;
         let outcome = store.could_load(&self.batch).await;
         store.close().await;
-        Ok(accepted(outcome?, path).map(drop)?)
+        Ok(accept(outcome?, path).map(drop)?)
     }
 
     /// Loads the batch into `store`, whose file is `path`, in one transaction, unless it is already there.
@@ -87,7 +87,7 @@ impl Input {
             publications.extend(line_publications(line, environment, webhooks, &audit, now));
         }
         durable(&audit).await?;
-        if let BatchState::Loaded = accepted(store.load(self.batch.clone(), publications).await?, path)? {
+        if let BatchState::Loaded = accept(store.load(self.batch.clone(), publications).await?, path)? {
             tell!("Continuing the batch in the store (process {})", process::id());
         }
         Ok(())
@@ -101,7 +101,7 @@ enum BatchState {
 }
 
 /// Fails if a store does not belong to this batch; the error says why, and what to do.
-fn accepted(outcome: LoadOutcome, path: &Path) -> Result<BatchState, ConfigError> {
+fn accept(outcome: LoadOutcome, path: &Path) -> Result<BatchState, ConfigError> {
     let path = path.display();
     Err(ConfigError::new(match outcome {
         LoadOutcome::Loaded => return Ok(BatchState::New),
@@ -131,7 +131,7 @@ fn content_hash(lines: &[Line]) -> String {
 async fn durable(audit: &Audit) -> anyhow::Result<()> {
     tokio::select! {
         biased;
-        written = audit.all_durable() => Ok(written?),
+        written = audit.wait_until_all_durable() => Ok(written?),
         why = audit.trouble() => bail!("{why}. Free some disk space, or name another file with --audit-log, and start it again"),
     }
 }
@@ -149,7 +149,7 @@ fn line_publications(
         content_type: Some("application/json".to_owned()),
         ..Message::default()
     }
-    .enqueued(now);
+    .stamp_enqueued(now);
     match line.kind() {
         Ok(kind) => {
             let to = Destination::Lane { kind, lane: Lane::Jobs, after: std::time::Duration::ZERO };

@@ -10,7 +10,7 @@ use genfleet_core::job::Kind;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::terminal::{Paint, count, cut, line};
+use crate::terminal::{Paint, count, line, truncate};
 
 /// Maximum number of jobs that are named because they did not succeed.
 const NAMED: usize = 20;
@@ -117,7 +117,7 @@ impl Account {
             self.not_named += 1;
             return;
         }
-        let message = cut(&error.message, MESSAGE);
+        let message = truncate(&error.message, MESSAGE);
         self.failures.push(Failure { job: line(job), code: line(&error.code), message });
     }
 

@@ -79,7 +79,7 @@ impl Tally {
     }
 
     /// Returns true if any job failed.
-    pub(super) fn failed(&self) -> bool {
+    pub(super) fn has_failures(&self) -> bool {
         self.outcomes.contains_key("failed")
     }
 
@@ -104,7 +104,7 @@ impl Tally {
         };
         let outcomes = if self.outcomes.is_empty() { String::new() } else { format!(": {}", count(&self.outcomes)) };
         let jobs = terminal::count(self.total, "job");
-        tell!("{} of {jobs} ended in {:.1} s{outcomes}", self.ended(), rounded(took));
+        tell!("{} of {jobs} ended in {:.1} s{outcomes}", self.ended(), round(took));
         if !self.codes.is_empty() {
             tell!("  why: {}", count(&self.codes));
         }
@@ -117,6 +117,6 @@ impl Tally {
     }
 }
 
-fn rounded(took: Duration) -> f64 {
+fn round(took: Duration) -> f64 {
     (took.as_secs_f64() * 10.0).round() / 10.0
 }

@@ -4,7 +4,7 @@ use genfleet_core::queue::dead_letters::DeadLetter;
 use serde_json::Value;
 
 use super::known::Known;
-use crate::terminal::{Paint, count, cut, line};
+use crate::terminal::{Paint, count, line, truncate};
 
 /// Maximum number of characters that are shown of an error.
 const ERROR_WIDTH: usize = 200;
@@ -38,7 +38,7 @@ pub(super) fn text(id: &str, known: &Known, paint: Paint) -> String {
 }
 
 fn letter(letter: &DeadLetter, paint: Paint) -> String {
-    let (time, error) = (letter.failed_at.map(|time| format!("{time:.0}")), cut(&letter.error, ERROR_WIDTH));
+    let (time, error) = (letter.failed_at.map(|time| format!("{time:.0}")), truncate(&letter.error, ERROR_WIDTH));
     let (kind, reason) = (letter.kind_name(), paint.red(&line(&letter.reason)));
     format!("{}  {kind}  {reason}  generation {}  {error}", time.unwrap_or_default(), letter.generation)
 }
@@ -49,13 +49,13 @@ fn event(event: &Value, paint: Paint) -> String {
     let outcome = word(&data["outcome"]);
     let painted = if outcome == "succeeded" { paint.green(&outcome) } else { paint.red(&outcome) };
     let error = match (data["error"]["code"].as_str(), data["error"]["message"].as_str()) {
-        (Some(code), message) => format!("  {}: {}", line(code), cut(message.unwrap_or_default(), ERROR_WIDTH)),
+        (Some(code), message) => format!("  {}: {}", line(code), truncate(message.unwrap_or_default(), ERROR_WIDTH)),
         (None, _) => String::new(),
     };
     let (time, kind) = (word(&event["time"]), word(&data["kind"]));
     let report = match &data["report"] {
         Value::Null => String::new(),
-        report => format!("\n    report {}", cut(&report.to_string(), REPORT_WIDTH)),
+        report => format!("\n    report {}", truncate(&report.to_string(), REPORT_WIDTH)),
     };
     format!(
         "{time}  {kind}  {painted}  generation {}  {}, {}{error}{report}",

@@ -8,7 +8,7 @@ use genfleet_core::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::terminal::{Paint, cut, line};
+use crate::terminal::{Paint, line, truncate};
 
 /// Maximum number of characters that are shown of an error.
 const ERROR_WIDTH: usize = 200;
@@ -80,7 +80,7 @@ impl Delivery {
         let (time, receiver) = (self.time.as_deref().unwrap_or_default(), line(&self.receiver));
         match &self.failure {
             Some((reason, error)) => {
-                format!("{time}  {receiver}  {}  {}", paint.red(&line(reason)), cut(error, ERROR_WIDTH))
+                format!("{time}  {receiver}  {}  {}", paint.red(&line(reason)), truncate(error, ERROR_WIDTH))
             }
             None => format!("{receiver}  waits until {time}"),
         }

@@ -223,7 +223,7 @@ pub(super) enum RunningJobs {
 }
 
 /// Number of requests that a client's processes sent in the last minute.
-pub(super) fn sent(processes: &[&MemberStatus]) -> u64 {
+pub(super) fn requests_sent(processes: &[&MemberStatus]) -> u64 {
     processes.iter().map(|process| u64::from(process.requests_last_minute)).sum()
 }
 
@@ -235,7 +235,7 @@ pub(super) fn limit(processes: &[&MemberStatus]) -> u32 {
 fn client_json((client, processes): (&str, Vec<&MemberStatus>)) -> Value {
     let shut = processes.iter().filter_map(|process| process.client_shut()).max();
     json!({
-        "client": client, "processes": processes.len(), "requestsLastMinute": sent(&processes),
+        "client": client, "processes": processes.len(), "requestsLastMinute": requests_sent(&processes),
         "requestsPerMinute": limit(&processes), "shutForMs": shut.map(|shut| shut.as_millis()),
     })
 }

@@ -38,14 +38,14 @@ pub(super) fn table(head: &[(&str, Side)], rows: &[Vec<Cell>], paint: Paint) -> 
     let mut lines = String::new();
     for row in [&heads].into_iter().chain(rows) {
         let cells = row.iter().zip(head).zip(&widths);
-        let cells: Vec<String> = cells.map(|((cell, (_, side)), width)| padded(cell, *side, *width, paint)).collect();
+        let cells: Vec<String> = cells.map(|((cell, (_, side)), width)| pad(cell, *side, *width, paint)).collect();
         lines += cells.join("  ").trim_end();
         lines.push('\n');
     }
     lines
 }
 
-fn padded((text, tone): &Cell, side: Side, width: usize, paint: Paint) -> String {
+fn pad((text, tone): &Cell, side: Side, width: usize, paint: Paint) -> String {
     let space = " ".repeat(width.saturating_sub(text.chars().count()));
     let painted = match tone {
         Tone::Plain => text.clone(),

@@ -6,10 +6,10 @@ use std::time::Duration;
 use genfleet_core::membership::{HoldStatus, MemberStatus, ReceiverStatus};
 
 use super::{
-    report::{KindReport, Report, limit, remaining, sent},
+    report::{KindReport, Report, limit, remaining, requests_sent},
     table::{Cell, Side, Tone, table},
 };
-use crate::terminal::{Paint, count, cut, line};
+use crate::terminal::{Paint, count, line, truncate};
 
 /// Maximum number of characters that are shown of a reason.
 const WHY_WIDTH: usize = 300;
@@ -28,7 +28,7 @@ pub(super) fn text(report: &Report, paint: Paint) -> String {
         text.push('\n');
     }
     for problem in problems {
-        text.extend([paint.red("wrong:"), format!(" {}\n", cut(&problem, WHY_WIDTH))]);
+        text.extend([paint.red("wrong:"), format!(" {}\n", truncate(&problem, WHY_WIDTH))]);
     }
     text
 }
@@ -94,7 +94,7 @@ fn other_counts(report: &Report) -> impl Iterator<Item = String> {
 
 fn processes(report: &Report, paint: Paint) -> String {
     let Some(alive) = &report.processes else {
-        return paint.yellow(&format!("processes cannot be asked: {}", cut(&report.no_answer, WHY_WIDTH))) + "\n";
+        return paint.yellow(&format!("processes cannot be asked: {}", truncate(&report.no_answer, WHY_WIDTH))) + "\n";
     };
     if alive.is_empty() {
         return paint.yellow("no process is alive") + "\n";
@@ -108,7 +108,7 @@ fn processes(report: &Report, paint: Paint) -> String {
     }
     text.push('\n');
     for (client, processes) in report.clients() {
-        let (client, sent, limit) = (cut(client, 8), sent(&processes), limit(&processes));
+        let (client, sent, limit) = (truncate(client, 8), requests_sent(&processes), limit(&processes));
         text.extend([format!("client {client}: {sent} of {limit} requests in the last minute")]);
         if let Some(shut) = processes.iter().filter_map(|process| process.client_shut()).max() {
             text += &paint.red(&format!("; its limit is closed for another {}", span(shut)));
@@ -129,7 +129,7 @@ fn lines_of(alive: &[MemberStatus], lines: impl Fn(&str, &MemberStatus) -> Strin
 }
 
 fn notes(name: &str, process: &MemberStatus) -> String {
-    let text = |note: &String| format!("note: at {name}: {}\n", cut(note, WHY_WIDTH));
+    let text = |note: &String| format!("note: at {name}: {}\n", truncate(note, WHY_WIDTH));
     process.notes.iter().map(text).collect()
 }
 
@@ -184,7 +184,7 @@ fn reason(hold: &HoldStatus) -> String {
 fn holds(name: &str, process: &MemberStatus, paint: Paint) -> String {
     let text = |hold: &HoldStatus| {
         let end = remaining(hold).map(|left| end_of(hold, left)).unwrap_or_default();
-        format!("{} {name}: {}{end}\n", paint.red(&reason(hold)), cut(&hold.why, WHY_WIDTH))
+        format!("{} {name}: {}{end}\n", paint.red(&reason(hold)), truncate(&hold.why, WHY_WIDTH))
     };
     process.shut.iter().map(text).collect()
 }
@@ -200,7 +200,7 @@ fn end_of(hold: &HoldStatus, left: Duration) -> String {
 
 fn failing_receivers(name: &str, process: &MemberStatus, paint: Paint) -> String {
     let text = |ReceiverStatus { why, in_a_row, for_ms, .. }: &ReceiverStatus| {
-        let (why, since) = (cut(why, WHY_WIDTH), span(Duration::from_millis(*for_ms)));
+        let (why, since) = (truncate(why, WHY_WIDTH), span(Duration::from_millis(*for_ms)));
         format!("{} {name}: {why}; {in_a_row} in a row, for {since}\n", paint.red("webhooks"))
     };
     process.receivers.iter().map(text).collect()

@@ -74,7 +74,7 @@ fn signatures_are_those_of_amazons_own_client() {
     ] {
         let credentials = Credentials::new(ID, KEY, token.map(str::to_owned), None, "test");
         let clock: SharedClock = Arc::new(Noon);
-        let signed = signed(request(url, method, body), &credentials, &clock).unwrap();
+        let signed = sign_request(request(url, method, body), &credentials, &clock).unwrap();
         let expected = format!(
             "AWS4-HMAC-SHA256 Credential={ID}/20261130/us-east-1/cloudfront/aws4_request, SignedHeaders={headers}, Signature={signature}"
         );

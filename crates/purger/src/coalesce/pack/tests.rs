@@ -165,7 +165,7 @@ proptest! {
             for (at, line) in lines.iter().enumerate() {
                 let others = lines.iter().enumerate().filter(|(other, _)| *other != at);
                 prop_assert!(others.clone().all(|(_, other)| other.path != line.path && !covers(&other.path, &line.path)));
-                for item in line.carried() {
+                for item in line.contents() {
                     let path = &jobs[usize::try_from(item.job.0).unwrap()][item.index as usize];
                     prop_assert!(path == &*line.path || covers(&line.path, path));
                     prop_assert!(carried.insert(item));
@@ -185,7 +185,7 @@ proptest! {
         }
         let mut taken = vec![0; sizes.len()];
         while !pool.is_empty() {
-            for item in pool.pack().iter().flat_map(RequestLine::carried) {
+            for item in pool.pack().iter().flat_map(RequestLine::contents) {
                 taken[usize::try_from(item.job.0).unwrap()] += 1;
             }
             let behind = taken.iter().zip(&sizes).filter(|(taken, size)| taken < size).map(|(taken, _)| *taken).min();

@@ -27,7 +27,7 @@ async fn one_process_works_an_exclusive_kind_and_another_takes_over_when_it_ends
         assert_eq!(standing_by, [(Kind::VniProvision, None)].into());
 
         let lost = tokio::spawn(async move {
-            held.settler.lost().await;
+            held.settler.wait_until_lost().await;
             held.message.message_id
         });
         let lease = held_for.expect("it is alone");

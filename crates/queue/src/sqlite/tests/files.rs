@@ -237,7 +237,7 @@ async fn a_store_that_is_removed_under_a_worker_fails_and_says_so() {
     let queue = folder.worker();
     assert!(!SqliteQueue::is_unworked(&folder.store()));
     fs::remove_file(folder.store()).unwrap();
-    let told = tokio::time::timeout(std::time::Duration::from_secs(20), queue.failed()).await.unwrap();
+    let told = tokio::time::timeout(std::time::Duration::from_secs(20), queue.wait_until_failed()).await.unwrap();
     assert!(told.contains("was removed or replaced"), "{told}");
     // It lets go of the lock right after it said so.
     let let_go = async {
@@ -254,7 +254,7 @@ async fn a_log_of_a_store_that_is_removed_under_a_worker_is_noticed_like_the_sto
     let queue = folder.worker();
     assert!(!SqliteQueue::is_unworked(&folder.store()));
     fs::remove_file(genfleet_job::file::with_suffix(&folder.store(), "-wal")).unwrap();
-    let told = tokio::time::timeout(std::time::Duration::from_secs(20), queue.failed()).await.unwrap();
+    let told = tokio::time::timeout(std::time::Duration::from_secs(20), queue.wait_until_failed()).await.unwrap();
     assert!(told.contains("was removed or replaced"), "{told}");
     // It lets go of the lock right after it said so.
     let let_go = async {

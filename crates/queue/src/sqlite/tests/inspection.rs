@@ -70,7 +70,7 @@ async fn what_another_process_adds_is_seen() {
     let delivery = next(&mut consumer).await;
     delivery.settler.settle(vec![event("event")]).await.unwrap();
     let seen = comes_true(|| async {
-        tool.event_published().await;
+        tool.wait_for_event().await;
         !tool.events_after(0, 1).await.unwrap().is_empty()
     });
     assert!(seen.await);

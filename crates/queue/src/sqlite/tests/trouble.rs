@@ -15,7 +15,7 @@ async fn a_settlement_is_whole_or_not_at_all() {
     let settled = delivery.settler.settle(vec![event("event"), dead("file.scan", "job")]).await;
     let Err(QueueError::Store { path, source }) = settled else { panic!("should have failed: {settled:?}") };
     assert!(path.ends_with("store.db") && source.to_string().contains("no more dead"), "{path}: {source}");
-    let why = time::timeout(Duration::from_secs(10), queue.failed()).await.unwrap();
+    let why = time::timeout(Duration::from_secs(10), queue.wait_until_failed()).await.unwrap();
     assert!(why.contains("store.db") && why.contains("no more dead"), "{why}");
     assert_eq!(queue.health().problems, [why]);
     assert!(matches!(queue.publish(vec![new_job("late")]).await, Err(QueueError::Closed)));

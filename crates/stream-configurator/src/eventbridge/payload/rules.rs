@@ -24,7 +24,7 @@ impl Payload {
         let mut found: Vec<Violation> = Vec::new();
         found.extend(self.unusable_name());
         found.extend(unreadable_topics("/payload/topics", &self.topics));
-        found.extend(self.taken_names());
+        found.extend(self.duplicate_names());
         for (place, rule) in self.placed_rules() {
             found.extend(rule.violations(&place, self));
         }
@@ -48,7 +48,7 @@ impl Payload {
         })
     }
 
-    fn taken_names(&self) -> Vec<Violation> {
+    fn duplicate_names(&self) -> Vec<Violation> {
         let mut taken: HashMap<&str, usize> = HashMap::new();
         let mut found = Vec::new();
         for (index, rule) in self.rules.iter().enumerate().filter(|(_, rule)| !rule.name.is_empty()) {

@@ -116,8 +116,8 @@ impl<'a> Matcher<'a> {
                 Some(_) => Err("operator in takes texts, numbers, true, false and null, for EventBridge".to_owned()),
                 None => Err("operator in takes a list with at least one entry".to_owned()),
             },
-            Operator::Gte => Ok(Some(Self::Range { least: Some(bound(value)?), most: None })),
-            Operator::Lte => Ok(Some(Self::Range { least: None, most: Some(bound(value)?) })),
+            Operator::Gte => Ok(Some(Self::Range { least: Some(parse_bound(value)?), most: None })),
+            Operator::Lte => Ok(Some(Self::Range { least: None, most: Some(parse_bound(value)?) })),
             Operator::Unknown => Ok(None),
         }
     }
@@ -155,7 +155,7 @@ impl<'a> Matcher<'a> {
     }
 }
 
-fn bound(value: &Value) -> Result<&Number, String> {
+fn parse_bound(value: &Value) -> Result<&Number, String> {
     let Value::Number(number) = value else {
         return Err("EventBridge compares numbers only, not times: operators gte and lte take a number".to_owned());
     };

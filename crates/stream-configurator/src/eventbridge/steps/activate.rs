@@ -15,7 +15,7 @@ impl Steps<'_> {
     /// Says which state is intended, and waits until it is reported.
     pub(super) async fn activate(&mut self, id: &str) -> Result<String, Halt> {
         let (intended, reported) =
-            if self.payload.enabled() { ("ENABLED", "ACTIVE") } else { ("DISABLED", "INACTIVE") };
+            if self.payload.is_enabled() { ("ENABLED", "ACTIVE") } else { ("DISABLED", "INACTIVE") };
         // A new integration is not enabled.
         let mut intended_now = self.intended_state.take().or_else(|| self.state.created.then(|| "DISABLED".to_owned()));
         let mut had_error = self.state.waits > 0;
@@ -30,7 +30,7 @@ impl Steps<'_> {
             if !self.state.intended && intended_now.as_deref().is_some_and(|now| now != intended) {
                 continue;
             }
-            let code = seen.reported();
+            let code = seen.reported_state();
             if code == reported {
                 return Ok(code);
             }

@@ -29,7 +29,7 @@ impl Steps<'_> {
         let mut stale: Option<ApiError> = None;
         loop {
             let config = self.config(id).await?;
-            let wanted = config.wanted(self.payload);
+            let wanted = config.changed_by(self.payload);
             self.check_identity(id, &config)?;
             let properties_sha256 = wanted.properties_sha256();
             if config.is(&wanted) {
@@ -40,7 +40,7 @@ impl Steps<'_> {
                 conflicts += 1;
                 info!(integration_id = id, conflicts, "another version is there: {}", error.message);
                 if self.payload.on_conflict != OnConflict::Overwrite || conflicts > MOST_ROUNDS {
-                    return Err(self.given_up(error, conflicts).into());
+                    return Err(self.conflict_error(error, conflicts).into());
                 }
                 if conflicts > 1 {
                     self.pause(waits.next().unwrap_or_default()).await?;
@@ -77,13 +77,13 @@ impl Steps<'_> {
             match age {
                 Some(age) if age < READ_LAG && Instant::now() < until => self.pause(BETWEEN_LOOKS).await?,
                 Some(age) if age < self.job.settle_timeout => return Err(self.later()),
-                Some(_) | None => return Err(self.gone(id, age).into()),
+                Some(_) | None => return Err(self.handle_missing(id, age).into()),
             }
         }
     }
 
     /// It was listed, or created, and is not there: the next attempt looks for its name again.
-    fn gone(&mut self, id: &str, age: Option<Duration>) -> JobError {
+    fn handle_missing(&mut self, id: &str, age: Option<Duration>) -> JobError {
         self.lately.forget(&self.name);
         self.state = State::default();
         let since = age.map_or_else(
@@ -121,7 +121,7 @@ impl Steps<'_> {
         }
     }
 
-    fn given_up(&self, stale: ApiError, conflicts: u32) -> JobError {
+    fn conflict_error(&self, stale: ApiError, conflicts: u32) -> JobError {
         let mut error = JobError::from(stale);
         let why = if self.payload.on_conflict == OnConflict::Overwrite {
             format!("somebody else was first {conflicts} times in a row: find out who keeps changing it")

@@ -26,7 +26,7 @@ impl Steps<'_> {
         let listed = self.api.list().await?;
         if let Some(found) = self.choose(&listed)? {
             if self.state.ordered {
-                self.made(&found);
+                self.record_created(&found);
             }
             return Ok(found);
         }
@@ -90,10 +90,10 @@ impl Steps<'_> {
     async fn create(&mut self) -> Result<String, Halt> {
         self.state.ordered = true;
         // Should the attempt be given up in the middle, the order may still arrive.
-        self.job.reached(&self.state, Map::new());
+        self.job.record_progress(&self.state, Map::new());
         match self.api.create(&self.name).await {
             Ordered::Made(id) => {
-                self.made(&id);
+                self.record_created(&id);
                 // What was created is recorded before anything follows from it.
                 Err(Halt::Again(FIRST_LOOK))
             }
@@ -117,9 +117,9 @@ impl Steps<'_> {
             self.pause(BETWEEN_LOOKS).await?;
             let listed = self.api.list().await?;
             if let Some(found) = self.choose(&listed)? {
-                self.made(&found);
+                self.record_created(&found);
                 let detail = Detail::default().with("integrationId", found.clone());
-                self.job.found(&detail.with("endpoint", api::INTEGRATIONS));
+                self.job.record_found(&detail.with("endpoint", api::INTEGRATIONS));
                 return Ok(found);
             }
             if Instant::now() >= until {
@@ -129,7 +129,7 @@ impl Steps<'_> {
         }
     }
 
-    fn made(&mut self, id: &str) {
+    fn record_created(&mut self, id: &str) {
         self.lately.remember(&self.name, id);
         self.state.integration_id = Some(id.to_owned());
         self.state.created_at = Some(self.job.now());

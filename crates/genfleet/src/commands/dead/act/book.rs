@@ -87,7 +87,7 @@ impl Book {
     async fn durable(&self) -> anyhow::Result<()> {
         tokio::select! {
             biased;
-            written = self.audit.all_durable() => Ok(written?),
+            written = self.audit.wait_until_all_durable() => Ok(written?),
             why = self.audit.trouble() => {
                 bail!("{why}. Nothing more is done: free some disk space, or name another file with --audit-log, and run it again to continue")
             }

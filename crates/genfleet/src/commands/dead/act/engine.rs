@@ -144,7 +144,7 @@ impl<'a> Engine<'a> {
         // A broker that is starting may not have all its queues yet.
         let passes = lost.may_pass() || matches!(lost, QueueError::Missing(_));
         if !passes || last_progress.elapsed() > self.plan.timeout || self.stop.is_cancelled() {
-            bail!("{lost}. Nothing is lost: run it again to continue; {}", self.left_behind());
+            bail!("{lost}. Nothing is lost: run it again to continue; {}", self.describe_rest());
         }
         self.progress.suspend(|| tell!("warning: {}; going on", terminal::line(&lost.to_string())));
         self.stop.run_until_cancelled(sleep(RETRY_INTERVAL)).await;
@@ -163,7 +163,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn left_behind(&self) -> String {
+    fn describe_rest(&self) -> String {
         match self.plan.action {
             Action::Redrive => format!("at most {} are redriven and not yet removed", self.plan.window),
             Action::Discard => "the remaining dead letters are still there".to_owned(),
@@ -286,7 +286,7 @@ impl<'a> Engine<'a> {
         }
         let Ok(removed) = timeout(self.plan.timeout, browser.remove(batch)).await else {
             let problem = self.inspector.trouble().unwrap_or_else(|| "the broker does not answer".to_owned());
-            return Err(anyhow!("{problem}. Nothing is lost: run it again to continue; {}", self.left_behind()));
+            return Err(anyhow!("{problem}. Nothing is lost: run it again to continue; {}", self.describe_rest()));
         };
         let found = match removed {
             Ok(found) => found,
