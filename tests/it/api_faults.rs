@@ -1,9 +1,9 @@
 //! An API that throttles, fails and loses answers: all jobs succeed, and no requests are sent during a pause.
 
-use genfleet_simulator::{RecordedRequest, SimulatorOptions};
-use harness::{Amqp, Broker, Prefix, eventually, json_properties, seconds};
+use genfleet_simulator::{RecordedRequest, Simulator, SimulatorOptions};
+use harness::{Amqp, Broker, Prefix, eventually, seconds};
 
-use crate::stack::{assert_all_succeeded, outcomes, publish_one_path_jobs, purge_job, simulator_with, worker};
+use crate::stack::{Stack, assert_all_succeeded, outcomes, publish_one_path_jobs, purge_job, simulator_with, worker};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fifth_throttled_a_tenth_unavailable_a_twentieth_lost_and_everything_succeeds() {
@@ -76,68 +76,56 @@ fn tempfile_with(content: &str) -> std::path::PathBuf {
     path
 }
 
+/// Starts a purger with a simulator that has this fault.
+async fn start_with(fault: &str) -> Stack {
+    let faults = vec![fault.parse().unwrap()];
+    let simulator = simulator_with(SimulatorOptions { faults, ..SimulatorOptions::default() }).await;
+    let launch = |broker: &Broker, prefix: &Prefix, simulator: &Simulator| {
+        worker("purger", broker, prefix, simulator).args(["--forbidden-probe", "1s"])
+    };
+    Stack::start(simulator, launch).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_jobs_that_may_not_purge_five_fail_and_the_rest_wait() {
-    let broker = Broker::shared().await;
-    let prefix = Prefix::on(broker);
-    let faults = vec!["status=403".parse().unwrap()];
-    let simulator = simulator_with(SimulatorOptions { faults, ..SimulatorOptions::default() }).await;
-    let purger = worker("purger", broker, &prefix, &simulator).args(["--forbidden-probe", "1s"]).start();
-    purger.wait_ready(seconds(30)).await;
-    let amqp = Amqp::connect(broker.url()).await;
-    let mut events = amqp.declare_events_queue(&prefix).await;
-    publish_one_path_jobs(&amqp, &prefix, "forbidden", 60).await;
-    let failed = outcomes(&mut events, 5, seconds(20)).await;
+    let mut stack = start_with("status=403").await;
+    publish_one_path_jobs(&stack.amqp, &stack.prefix, "forbidden", 60).await;
+    let failed = stack.outcomes(5, seconds(20)).await;
     assert!(failed.values().all(|events| events[0]["data"]["error"]["code"] == "forbidden"));
     let output = failed.values().next().unwrap()[0]["data"]["error"]["message"].as_str().unwrap().to_owned();
     assert!(output.contains("purge:cdn:write"), "{output}");
-    assert!(events.next_message(seconds(3)).await.is_none(), "the rest waits");
-    simulator.set_faults(vec![]);
-    let rest = outcomes(&mut events, 55, seconds(60)).await;
+    assert!(stack.events.next_message(seconds(3)).await.is_none(), "the rest waits");
+    stack.simulator.set_faults(vec![]);
+    let rest = stack.outcomes(55, seconds(60)).await;
     assert_all_succeeded(&rest);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_holds_no_job_is_ready_and_its_next_job_tries_what_was_forbidden() {
-    let broker = Broker::shared().await;
-    let prefix = Prefix::on(broker);
-    let faults = vec!["status=403".parse().unwrap()];
-    let simulator = simulator_with(SimulatorOptions { faults, ..SimulatorOptions::default() }).await;
-    let purger = worker("purger", broker, &prefix, &simulator).args(["--forbidden-probe", "1s"]).start();
-    purger.wait_ready(seconds(30)).await;
-    let amqp = Amqp::connect(broker.url()).await;
-    let mut events = amqp.declare_events_queue(&prefix).await;
-    publish_one_path_jobs(&amqp, &prefix, "forbidden", 5).await;
-    outcomes(&mut events, 5, seconds(20)).await;
-    eventually(seconds(10), "it is not ready", async || purger.ready().await.0 == 503).await;
+    let mut stack = start_with("status=403").await;
+    publish_one_path_jobs(&stack.amqp, &stack.prefix, "forbidden", 5).await;
+    stack.outcomes(5, seconds(20)).await;
+    eventually(seconds(10), "it is not ready", async || stack.process.ready().await.0 == 503).await;
     eventually(seconds(30), "it is ready, since no job waits", async || {
-        let (status, said) = purger.ready().await;
+        let (status, said) = stack.process.ready().await;
         let is_reported =
             said.to_string().contains("cdn.purge was forbidden on /api/v2/external/cdn/purge; the next job");
         if status == 200 && is_reported { Ok(()) } else { Err(format!("{status} {said}")) }
     })
     .await;
-    simulator.set_faults(vec![]);
-    publish_one_path_jobs(&amqp, &prefix, "permitted", 20).await;
-    assert_all_succeeded(&outcomes(&mut events, 20, seconds(30)).await);
-    assert!(!purger.ready().await.1.to_string().contains("forbidden"), "the hold is over");
+    stack.simulator.set_faults(vec![]);
+    publish_one_path_jobs(&stack.amqp, &stack.prefix, "permitted", 20).await;
+    assert_all_succeeded(&stack.outcomes(20, seconds(30)).await);
+    assert!(!stack.process.ready().await.1.to_string().contains("forbidden"), "the hold is over");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_bad_path_fails_its_own_job_and_no_other() {
-    let broker = Broker::shared().await;
-    let prefix = Prefix::on(broker);
-    let faults = vec!["status=400,body-contains=/bad/".parse().unwrap()];
-    let simulator = simulator_with(SimulatorOptions { faults, ..SimulatorOptions::default() }).await;
-    let purger = worker("purger", broker, &prefix, &simulator).start();
-    purger.wait_ready(seconds(30)).await;
-    let amqp = Amqp::connect(broker.url()).await;
-    let mut events = amqp.declare_events_queue(&prefix).await;
-    publish_one_path_jobs(&amqp, &prefix, "good", 150).await;
-    amqp.publish_job(&prefix, "cdn.purge", purge_job("guilty", &["/fine/1", "/bad/2", "/fine/3"]), json_properties())
-        .await;
-    publish_one_path_jobs(&amqp, &prefix, "alsogood", 150).await;
-    let by_job = outcomes(&mut events, 301, seconds(60)).await;
+    let mut stack = start_with("status=400,body-contains=/bad/").await;
+    publish_one_path_jobs(&stack.amqp, &stack.prefix, "good", 150).await;
+    stack.publish("cdn.purge", purge_job("guilty", &["/fine/1", "/bad/2", "/fine/3"])).await;
+    publish_one_path_jobs(&stack.amqp, &stack.prefix, "alsogood", 150).await;
+    let by_job = stack.outcomes(301, seconds(60)).await;
     for (job, events) in &by_job {
         let expected = if job == "guilty" { "failed" } else { "succeeded" };
         assert_eq!(events[0]["data"]["outcome"], expected, "{job}");
@@ -145,5 +133,5 @@ async fn one_bad_path_fails_its_own_job_and_no_other() {
     let error = &by_job["guilty"][0]["data"]["error"];
     assert_eq!(error["code"], "rejected");
     assert!(error["message"].as_str().unwrap().contains("/bad/2"), "{error}");
-    assert!(simulator.purged().values().all(|times| *times == 1), "splitting purged nothing twice");
+    assert!(stack.simulator.purged().values().all(|times| *times == 1), "splitting purged nothing twice");
 }

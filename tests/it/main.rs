@@ -23,6 +23,7 @@ mod delays;
 mod deploy;
 mod docs;
 mod doctor;
+mod embedded;
 mod eventbridge;
 mod fleet;
 mod former;

@@ -1,45 +1,18 @@
 //! The example of `docs/ADDING-A-WORKER.md` is a complete worker: it takes jobs from the embedded queue, calls the API,
 //! publishes events, keeps an audit and stops when asked.
 
-use genfleet_simulator::Simulator;
-use harness::{Launch, Process, eventually, seconds};
+use harness::seconds;
 use serde_json::{Value, json};
 
-use crate::stack::{purge_requests, simulator};
-
-const QUEUE: [&str; 2] = ["--queue-url", "sqlite:jobs.db"];
-
-fn minimal_worker(simulator: &Simulator) -> Launch {
-    Process::binary("minimal-worker")
-        .args(QUEUE)
-        .args(["--admin-addr", "127.0.0.1:0"])
-        .env("GENESYS_BASE_URL", &simulator.base_url())
-        .env("GENESYS_CLIENT_ID", "client")
-        .env("GENESYS_CLIENT_SECRET", "hush")
-}
-
-/// Runs the tool on the store of `worker`, and returns its output.
-async fn tool(worker: &Process, arguments: &[&str]) -> Vec<String> {
-    let tool = Process::binary("genfleet").args(arguments.iter().copied()).args(QUEUE).directory(worker.directory());
-    let tool = tool.start();
-    assert_eq!(tool.wait(seconds(30)).await, 0, "{arguments:?}: {}", tool.stderr());
-    tool.stdout_lines()
-}
-
-/// Waits for the final event of the job, and returns its data.
-async fn end(worker: &Process, job: &str) -> Value {
-    eventually(seconds(30), format!("{job} has ended"), async || {
-        let events = tool(worker, &["events"]).await;
-        let mut events = events.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        events.find(|event| event["subject"] == job).map(|event| event["data"].clone())
-    })
-    .await
-}
+use crate::{
+    embedded::{self, end, tool},
+    stack::{purge_requests, simulator},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_minimal_worker_works_jobs_from_the_embedded_queue_to_their_events() {
     let simulator = simulator().await;
-    let worker = minimal_worker(&simulator).start();
+    let worker = embedded::worker("minimal-worker", &simulator).start();
     worker.wait_ready(seconds(30)).await;
 
     let purge = ["enqueue", "cdn.purge", "--id", "purged", "--payload", r#"{"paths":["/a","/b"]}"#];

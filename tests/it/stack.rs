@@ -1,9 +1,9 @@
-//! The start of most tests: a broker, a prefix, a simulator, and a purger with them.
+//! The start of most tests: a broker, a prefix, a simulator, and a worker with them.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use genfleet_simulator::{Simulator, SimulatorOptions};
-use harness::{Amqp, Broker, Launch, Prefix, Process, eventually, json_properties, seconds};
+use harness::{Amqp, Broker, Events, Launch, Prefix, Process, eventually, json_properties, seconds};
 use serde_json::{Value, json};
 
 /// A limit that tests do not reach unintentionally.
@@ -39,6 +39,68 @@ pub(crate) fn worker(binary: &str, broker: &Broker, prefix: &Prefix, simulator: 
         .env("GENFLEET_TAKEOVER_WAIT", "0s")
 }
 
+/// A worker with a broker and a simulator, and a client that publishes its jobs and reads its events. The process ends
+/// before the queues are deleted, because fields are dropped in their order.
+pub(crate) struct Stack {
+    launch: fn(&Broker, &Prefix, &Simulator) -> Launch,
+    broker: &'static Broker,
+    pub(crate) process: Process,
+    pub(crate) events: Events,
+    pub(crate) amqp: Amqp,
+    pub(crate) simulator: Simulator,
+    pub(crate) prefix: Prefix,
+}
+
+impl Stack {
+    /// Starts a worker, and waits until it is ready.
+    pub(crate) async fn start(simulator: Simulator, launch: fn(&Broker, &Prefix, &Simulator) -> Launch) -> Self {
+        let broker = Broker::shared().await;
+        let prefix = Prefix::on(broker);
+        let process = launch(broker, &prefix, &simulator).start();
+        process.wait_ready(seconds(30)).await;
+        let amqp = Amqp::connect(broker.url()).await;
+        let events = amqp.declare_events_queue(&prefix).await;
+        Self { launch, broker, process, events, amqp, simulator, prefix }
+    }
+
+    pub(crate) async fn publish(&self, kind: &str, job: impl ToString) {
+        self.amqp.publish_job(&self.prefix, kind, job.to_string(), json_properties()).await;
+    }
+
+    pub(crate) async fn publish_all(&self, kind: &str, jobs: impl IntoIterator<Item = impl ToString>) {
+        let jobs = jobs.into_iter().map(|job| (job.to_string(), json_properties()));
+        self.amqp.publish_jobs(&self.prefix, kind, jobs.collect::<Vec<_>>()).await;
+    }
+
+    /// Kills the process in the middle of the work, and starts another one.
+    pub(crate) async fn kill_and_start(&mut self) {
+        random_moment(&self.simulator, 30, 40).await;
+        self.process.kill9();
+        self.start_another();
+    }
+
+    /// Starts another process instead of the one that was killed.
+    pub(crate) fn start_another(&mut self) {
+        self.process = (self.launch)(self.broker, &self.prefix, &self.simulator).start();
+    }
+
+    /// Reads events as [`outcomes`] does.
+    pub(crate) async fn outcomes(&mut self, count: usize, timeout: Duration) -> BTreeMap<String, Vec<Value>> {
+        outcomes(&mut self.events, count, timeout).await
+    }
+
+    /// Counts the dead letters of `kind`.
+    pub(crate) async fn count_dead(&self, kind: &str) -> u32 {
+        self.amqp.count(&format!("{}.dead.{kind}", self.prefix)).await
+    }
+
+    /// Asks the process to end, which it does without an error.
+    pub(crate) async fn terminate(&self) {
+        self.process.terminate();
+        assert_eq!(self.process.wait(seconds(30)).await, 0);
+    }
+}
+
 pub(crate) fn purge_job(id: &str, paths: &[&str]) -> String {
     json!({ "id": id, "payload": { "paths": paths } }).to_string()
 }
@@ -50,11 +112,7 @@ pub(crate) async fn publish_one_path_jobs(amqp: &Amqp, prefix: &Prefix, name: &s
 }
 
 /// Reads events, possibly repeated, until each of `count` jobs has one. Returns the outcomes by job.
-pub(crate) async fn outcomes(
-    events: &mut harness::Events,
-    count: usize,
-    timeout: Duration,
-) -> BTreeMap<String, Vec<Value>> {
+pub(crate) async fn outcomes(events: &mut Events, count: usize, timeout: Duration) -> BTreeMap<String, Vec<Value>> {
     let deadline = tokio::time::Instant::now() + timeout;
     let mut by_job: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     while by_job.len() < count {

@@ -3,10 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use genfleet_simulator::{Simulator, SimulatorOptions};
-use harness::{Amqp, Broker, Prefix, json_properties, seconds};
+use harness::{Broker, Launch, Prefix, seconds};
 use serde_json::{Value, json};
 
-use crate::stack::{assert_all_succeeded, outcomes, random_moment, simulator, simulator_with, worker};
+use crate::stack::{Stack, assert_all_succeeded, simulator, simulator_with, worker};
 
 const KIND: &str = "stream.configure";
 
@@ -29,38 +29,29 @@ fn job(id: &str, source: &str) -> Value {
     }})
 }
 
+fn configurator(broker: &Broker, prefix: &Prefix, simulator: &Simulator) -> Launch {
+    worker("stream-configurator", broker, prefix, simulator).args(["--concurrency", "8"])
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_definition_is_registered_and_its_event_says_so() {
-    let broker = Broker::shared().await;
-    let prefix = Prefix::on(broker);
-    let simulator = simulator().await;
-    let configurator = worker("stream-configurator", broker, &prefix, &simulator).start();
-    configurator.wait_ready(seconds(30)).await;
-    let amqp = Amqp::connect(broker.url()).await;
-    let mut events = amqp.declare_events_queue(&prefix).await;
-    amqp.publish_job(&prefix, KIND, job("good", "orders").to_string(), json_properties()).await;
-    let event = events.next_event(seconds(20)).await;
+    let mut stack = Stack::start(simulator().await, configurator).await;
+    stack.publish(KIND, job("good", "orders")).await;
+    let event = stack.events.next_event(seconds(20)).await;
     assert_eq!(event["type"], "genfleet.stream.configure.succeeded");
     assert_eq!(event["source"], "/genfleet/stream-configurator");
     let data = &event["data"];
     assert_eq!((&data["action"], &data["requests"]), (&json!("eventbridge.source.configured"), &json!(1)));
     let projection = json!({"agentIds": ["agent-456"], "custom": {"queue": "support"}});
     assert_eq!((&data["report"]["projection"], &data["report"]["unchanged"]), (&projection, &json!(false)));
-    let registered = &simulator.state()["eventStreams"]["definitions"]["orders"];
+    let registered = &stack.simulator.state()["eventStreams"]["definitions"]["orders"];
     assert_eq!(registered["etag"], data["report"]["etag"]);
-    configurator.terminate();
-    assert_eq!(configurator.wait(seconds(30)).await, 0);
+    stack.terminate().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_job_is_reported_all_that_is_wrong_and_nothing_is_called() {
-    let broker = Broker::shared().await;
-    let prefix = Prefix::on(broker);
-    let simulator = simulator().await;
-    let configurator = worker("stream-configurator", broker, &prefix, &simulator).start();
-    configurator.wait_ready(seconds(30)).await;
-    let amqp = Amqp::connect(broker.url()).await;
-    let mut events = amqp.declare_events_queue(&prefix).await;
+    let mut stack = Stack::start(simulator().await, configurator).await;
     let mut wrong = job("wrong", "orders");
     wrong["payload"]["configuration"]["roleArn"] = "arn:aws:iam::210987654321:role/genesys".into();
     wrong["payload"]["filters"][0]["conditions"][0]["operator"] = "like".into();
@@ -69,10 +60,8 @@ async fn an_invalid_job_is_reported_all_that_is_wrong_and_nothing_is_called() {
     wrong["payload"].as_object_mut().unwrap().remove("sourceId");
     let mut large = job("large", "orders");
     large["payload"]["filters"][0]["eventType"] = "x".repeat(262_144).into();
-    for wrong in [wrong, large] {
-        amqp.publish_job(&prefix, KIND, wrong.to_string(), json_properties()).await;
-    }
-    let by_job = outcomes(&mut events, 2, seconds(20)).await;
+    stack.publish_all(KIND, [wrong, large]).await;
+    let by_job = stack.outcomes(2, seconds(20)).await;
     let expected = [
         "/payload/attributeMappings/0/target",
         "/payload/configuration/roleArn",
@@ -82,7 +71,7 @@ async fn an_invalid_job_is_reported_all_that_is_wrong_and_nothing_is_called() {
     ];
     assert_eq!(pointers(&by_job["wrong"][0]), BTreeSet::from(expected));
     assert_eq!(pointers(&by_job["large"][0]), BTreeSet::from(["/payload"]));
-    assert!(simulator.requests().iter().all(|request| !request.path.contains("event-streams")));
+    assert!(stack.simulator.requests().iter().all(|request| !request.path.contains("event-streams")));
 }
 
 /// Every second job replaces a known version, and fails if the version is another one. A version that the job itself sent
@@ -90,37 +79,28 @@ async fn an_invalid_job_is_reported_all_that_is_wrong_and_nothing_is_called() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_twenty_times_under_load_every_job_has_one_event_and_every_definition_is_there() {
     const JOBS: usize = 1200;
-    let broker = Broker::shared().await;
-    let prefix = Prefix::on(broker);
     let latency = Duration::from_millis(100);
     let simulator = simulator_with(SimulatorOptions { latency, ..SimulatorOptions::default() }).await;
-    let start = || worker("stream-configurator", broker, &prefix, &simulator).args(["--concurrency", "8"]).start();
-    let mut process = start();
-    process.wait_ready(seconds(30)).await;
-    let amqp = Amqp::connect(broker.url()).await;
-    let mut events = amqp.declare_events_queue(&prefix).await;
+    let mut stack = Stack::start(simulator, configurator).await;
     let jobs = (0..JOBS).map(|n| {
         let mut job = job(&format!("killed-{n}"), &format!("source-{n}"));
         if n % 2 == 1 {
-            job["payload"]["etag"] = register_by_others(&simulator, &format!("source-{n}")).into();
+            job["payload"]["etag"] = register_by_others(&stack.simulator, &format!("source-{n}")).into();
             job["payload"]["onConflict"] = "fail".into();
         }
-        (job.to_string(), json_properties())
+        job
     });
-    let jobs: Vec<_> = jobs.collect();
-    amqp.publish_jobs(&prefix, KIND, jobs).await;
+    stack.publish_all(KIND, jobs).await;
     for _ in 0..20 {
-        random_moment(&simulator, 30, 40).await;
-        process.kill9();
-        process = start();
+        stack.kill_and_start().await;
     }
-    assert!(registered(&simulator) < JOBS, "it was killed in the middle");
+    assert!(registered(&stack.simulator) < JOBS, "it was killed in the middle");
 
-    let by_job = outcomes(&mut events, JOBS, seconds(180)).await;
+    let by_job = stack.outcomes(JOBS, seconds(180)).await;
     assert_all_succeeded(&by_job);
-    assert_eq!(registered(&simulator), JOBS);
-    assert!(process.is_running());
-    assert_eq!(amqp.count(&format!("{prefix}.dead.{KIND}")).await, 0);
+    assert_eq!(registered(&stack.simulator), JOBS);
+    assert!(stack.process.is_running());
+    assert_eq!(stack.count_dead(KIND).await, 0);
 }
 
 /// Registers a definition with another region; returns its version.

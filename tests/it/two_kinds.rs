@@ -1,30 +1,19 @@
 //! A binary of two kinds works both, or only those of `--kinds`, and reports the others.
 
 use genfleet_simulator::Simulator;
-use harness::{Launch, Process, eventually, seconds};
+use harness::{Launch, Process, seconds};
 use serde_json::{Value, json};
 
-use crate::stack::simulator;
+use crate::{
+    embedded::{self, end, tool},
+    stack::simulator,
+};
 
-const QUEUE: [&str; 2] = ["--queue-url", "sqlite:jobs.db"];
 const GOOD: &str = "a0000000-0000-4000-8000-000000000001";
 const WITHOUT: &str = "file.scan is not worked: name an engine with --engine (GENFLEET_ENGINE)";
 
 fn two_kinds(simulator: &Simulator) -> Launch {
-    Process::binary("two-kinds")
-        .args(QUEUE)
-        .args(["--admin-addr", "127.0.0.1:0"])
-        .env("GENESYS_BASE_URL", &simulator.base_url())
-        .env("GENESYS_CLIENT_ID", "client")
-        .env("GENESYS_CLIENT_SECRET", "hush")
-}
-
-/// Runs the tool on the store of `worker`, and returns its output.
-async fn tool(worker: &Process, arguments: &[&str]) -> Vec<String> {
-    let tool = Process::binary("genfleet").args(arguments.iter().copied()).args(QUEUE).directory(worker.directory());
-    let tool = tool.start();
-    assert_eq!(tool.wait(seconds(60)).await, 0, "{arguments:?}: {}", tool.stderr());
-    tool.stdout_lines()
+    embedded::worker("two-kinds", simulator)
 }
 
 async fn purge(worker: &Process, id: &str) {
@@ -34,16 +23,6 @@ async fn purge(worker: &Process, id: &str) {
 async fn scan(worker: &Process, id: &str, file: &str) {
     let payload = json!({"fileId": file, "scanEngine": "standard", "quarantineAction": "auto_quarantine"});
     tool(worker, &["enqueue", "file.scan", "--id", id, "--payload", &payload.to_string()]).await;
-}
-
-/// Waits for the final event of the job, and returns its data.
-async fn end(worker: &Process, job: &str) -> Value {
-    eventually(seconds(60), format!("{job} has ended"), async || {
-        let events = tool(worker, &["events"]).await;
-        let mut events = events.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        events.find(|event| event["subject"] == job).map(|event| event["data"].clone())
-    })
-    .await
 }
 
 /// The kinds that the process reports to work.

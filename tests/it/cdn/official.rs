@@ -1,61 +1,23 @@
 //! What the vendors' own libraries for Python make of our requests.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::path::Path;
 
-use harness::skip;
+use harness::Python;
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
 
 use super::{
     DISTRIBUTION, KEY, KEY_ID, accepted, job, run,
     stand_in::{Recorded, Reply, StandIn},
 };
 
-static PYTHON: OnceCell<Option<PathBuf>> = OnceCell::const_new();
-
-/// A Python with the libraries beside the build; `None`, told, if they cannot be installed. Installed once.
-async fn python() -> Option<PathBuf> {
-    let install = async || tokio::task::spawn_blocking(install).await.unwrap();
-    let found = PYTHON.get_or_init(install).await.clone();
-    if found.is_none() {
-        skip("botocore, cloudflare and fastly for Python cannot be installed here");
-    }
-    found
-}
-
-fn install() -> Option<PathBuf> {
-    let executable = std::env::current_exe().unwrap();
-    let folder = executable.ancestors().nth(3).unwrap().join("tmp/cdn-clients");
-    fs::create_dir_all(&folder).unwrap();
-    let python = folder.join(".venv/bin/python");
-    let succeeds = |program: &Path, arguments: &[&str]| {
-        let mut command = Command::new(program);
-        command.args(arguments).current_dir(&folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    };
-    let is_made = python.exists() || succeeds(Path::new("python3"), &["-m", "venv", ".venv"]);
-    let pip = ["-m", "pip", "install", "--disable-pip-version-check", "-q", "botocore", "cloudflare", "fastly"];
-    (is_made && succeeds(&python, &pip)).then_some(python)
+async fn python() -> Option<Python> {
+    Python::with("cdn", &["botocore", "cloudflare", "fastly"]).await
 }
 
 /// Runs the script with this on its standard input, and returns what it prints.
-fn ask(python: &Path, about: &Value) -> Value {
+async fn ask(python: &Python, about: &Value) -> Value {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/cdn/official.py");
-    let mut child = Command::new(python)
-        .arg(script)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), about.to_string().as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", output.status);
-    serde_json::from_slice(&output.stdout).unwrap()
+    serde_json::from_str(&python.run(&script, &[], &about.to_string()).await).unwrap()
 }
 
 fn as_json(request: &Recorded) -> Value {
@@ -85,7 +47,7 @@ async fn botocore_computes_the_same_signature_and_reads_the_same_paths() {
             "check": "signature", "request": as_json(&request), "url": format!("{url}{}", request.path), "id": KEY_ID,
             "key": KEY, "token": token,
         });
-        let found = ask(&python, &about);
+        let found = ask(&python, &about).await;
         assert_eq!(found["authorization"], request.headers["authorization"]);
         assert_eq!(found["paths"], json!(["/%C3%A9%26%3Cx%3E/a%2Bb.js", "/img/*"]), "{found}");
         assert_eq!(found["path"], request.path, "where botocore itself sends an invalidation");
@@ -112,10 +74,8 @@ async fn cloudflares_own_client_sends_the_same_requests() {
         json!({ "prefixes": ["a.example/img"] }),
         json!({ "hosts": ["a.example"] }),
     ];
-    ask(
-        &python,
-        &json!({ "check": "cloudflare", "url": url, "zone": "z9", "token": "hush-hush-hush", "purges": sent }),
-    );
+    let about = json!({ "check": "cloudflare", "url": url, "zone": "z9", "token": "hush-hush-hush", "purges": sent });
+    ask(&python, &about).await;
     let theirs = stand_in.requests();
     assert_eq!((ours.len(), theirs.len()), (3, 3));
     for (ours, theirs) in ours.iter().zip(&theirs) {
@@ -141,7 +101,8 @@ async fn fastlys_own_client_sends_the_same_requests() {
     assert_eq!(events[0]["data"]["outcome"], "succeeded", "{events:?}");
     let ours = stand_in.requests();
     stand_in.forget();
-    ask(&python, &json!({ "check": "fastly", "url": url, "token": "hush-hush-hush", "purges": ["a.example/x/y.css"] }));
+    let about = json!({ "check": "fastly", "url": url, "token": "hush-hush-hush", "purges": ["a.example/x/y.css"] });
+    ask(&python, &about).await;
     let theirs = stand_in.requests();
     assert_eq!((ours.len(), theirs.len()), (1, 1));
     assert_eq!(ours[0].line(), theirs[0].line());
