@@ -33,6 +33,7 @@ mod hosted;
 mod http;
 pub(crate) mod options;
 mod provider;
+mod shared_gate;
 mod token;
 mod varnish;
 

@@ -1,33 +1,29 @@
-//! Purging at a CDN that is asked by requests of its own: when they are sent ([`Gate`]), what follows from the answers
-//! ([`Provider::judge`]), and what the audit records of them.
+//! Purging at a CDN that is asked by requests of its own: sending them when the gate admits them, what follows from the
+//! answers ([`Provider::judge`]), and what the audit records of them.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use genfleet_core::{
-    audit::{Detail, Effect, Intent},
+    audit::{Audit, Detail, Effect, Intent},
     clock::SharedClock,
-    error::{ErrorClass, HELD_SPREAD, JobError},
-    genesys::{Caller, GenesysClient, WorkerHold},
+    error::{ErrorClass, JobError},
+    genesys::{Caller, GenesysClient},
     hash,
     job::{JobId, Kind},
     retry,
 };
-use jiff::{SignedDuration, Timestamp};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 use super::{
     Capacity, Cdn, PurgeAccepted, PurgeRefusal, RefusalCause, RequestContext,
-    gate::{Gate, GateRefusal, GateStep, LONG_PAUSE},
+    gate::Gate,
     http::CdnHttp,
-    provider::{Brake, CdnRequest, Provider, THROTTLED, Verdict},
+    provider::{Brake, CdnRequest, Provider, Verdict},
+    shared_gate::SharedGate,
 };
 use crate::progress::PurgeStatus;
 
@@ -45,14 +41,10 @@ pub(crate) struct HostedCdn<P> {
 }
 
 struct Shared<P> {
-    provider: P,
+    provider: Arc<P>,
     http: CdnHttp,
-    /// For the audit, and to hold the jobs while a brake is on.
-    genesys: GenesysClient,
-    clock: SharedClock,
-    gate: Mutex<Gate>,
-    /// Counts the changes of the gate.
-    changes: watch::Sender<u64>,
+    audit: Audit,
+    gate: SharedGate<P>,
     slots: Arc<Semaphore>,
 }
 
@@ -74,170 +66,32 @@ struct Accepted {
 
 impl<P: Provider> HostedCdn<P> {
     pub(crate) fn new(provider: P, http: CdnHttp, genesys: GenesysClient, clock: SharedClock, gate: Gate) -> Self {
-        let (gate, changes, slots) = (Mutex::new(gate), watch::Sender::new(0), Arc::new(Semaphore::new(IN_FLIGHT)));
-        Self { shared: Arc::new(Shared { provider, http, genesys, clock, gate, changes, slots }) }
+        let (provider, audit) = (Arc::new(provider), genesys.audit().clone());
+        let gate = SharedGate::new(Arc::clone(&provider), genesys, clock, gate);
+        Self { shared: Arc::new(Shared { provider, http, audit, gate, slots: Arc::new(Semaphore::new(IN_FLIGHT)) }) }
     }
 
     /// Tries a brake that no job tries, since none waits, and tells the end of a pause. Never ends.
     pub(crate) async fn watch_gate(self) {
-        let mut changes = self.shared.changes.subscribe();
         loop {
-            changes.mark_unchanged();
-            let (trial, pause_ends) = {
-                let gate = self.gate();
-                (gate.trial_due(), gate.active_pause(Instant::now()).map(|(until, _)| until))
-            };
-            tokio::select! {
-                // The sender lives in `self`.
-                _ = changes.changed() => {}
-                () = sleep_until(pause_ends) => self.announce(),
-                () = sleep_until(trial) => self.try_brake().await,
-            }
+            self.shared.gate.wait_until_trial_due().await;
+            self.try_brake().await;
         }
     }
 
     async fn try_brake(&self) {
-        self.gate().put_off_probe(Instant::now());
-        for request in self.shared.provider.trials() {
-            let Ok(request) = self.shared.provider.authorise(request).await else { return self.announce() };
-            let answer = self.shared.http.exchange(request).await;
-            let verdict = answer.map(|answer| self.shared.provider.judge_trial(&answer));
+        let Shared { provider, http, gate, .. } = &*self.shared;
+        gate.put_off_probe();
+        for request in provider.trials() {
+            let Ok(request) = provider.authorise(request).await else { return gate.announce() };
+            let answer = http.exchange(request).await;
+            let verdict = answer.map(|answer| provider.judge_trial(&answer));
             if !matches!(verdict, Ok(Verdict::Purged { .. })) {
-                self.shared.provider.forget_credentials();
-                return self.announce();
+                provider.forget_credentials();
+                return gate.announce();
             }
         }
-        self.release();
-    }
-
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        self.shared.gate.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells everybody who waits, and the process, that the gate changed.
-    fn announce(&self) {
-        self.shared.genesys.set_worker_hold(Kind::CdnPurge, self.hold());
-        self.shared.changes.send_modify(|count| *count += 1);
-    }
-
-    fn hold(&self) -> Option<WorkerHold> {
-        let gate = self.gate();
-        if let Some(on) = gate.active_brake() {
-            return Some(WorkerHold {
-                reason: on.brake.name(),
-                why: self.with_remedy(on.brake, &on.why),
-                next_look: on.next_probe,
-                is_pause: on.brake == Brake::Unavailable,
-                closes_intake: true,
-            });
-        }
-        let now = Instant::now();
-        let (until, why) = gate.active_pause(now)?;
-        let closes_intake = until - now > LONG_PAUSE;
-        Some(WorkerHold { reason: THROTTLED, why: why.to_owned(), next_look: until, is_pause: true, closes_intake })
-    }
-
-    fn release(&self) {
-        if self.gate().release() {
-            info!(cdn = P::NAME, "the brake is released");
-            self.announce();
-        }
-    }
-
-    fn brake(&self, brake: Brake, why: &str) -> Instant {
-        let is_new = self.gate().active_brake().is_none();
-        let next_probe = self.gate().brake(Instant::now(), brake, why);
-        if is_new {
-            warn!(cdn = P::NAME, brake = brake.name(), why, "braked: jobs wait in the queue");
-        }
-        if brake != Brake::Unavailable {
-            self.shared.provider.forget_credentials();
-        }
-        self.announce();
-        next_probe
-    }
-
-    /// Records that a request of `jobs` failed. If the CDN counts as unavailable now, or still does after this probe,
-    /// returns the error of the jobs, which are held.
-    fn record_failure(&self, is_probe: bool, jobs: &[JobId], why: &str) -> Option<(RefusalCause, JobError)> {
-        let is_unavailable = {
-            let mut gate = self.gate();
-            match gate.active_brake() {
-                Some(on) if on.brake == Brake::Unavailable && !is_probe => {
-                    // It was sent before the others failed.
-                    let message = self.with_remedy(on.brake, &on.why);
-                    return Some((RefusalCause::Other, self.hold_error(on.next_probe, on.brake.code(), message)));
-                }
-                Some(on) => on.brake == Brake::Unavailable,
-                None => gate.record(true, jobs, Instant::now()),
-            }
-        };
-        is_unavailable.then(|| self.brake_error(Brake::Unavailable, why, None, None))
-    }
-
-    /// Records that the CDN answered a request of `jobs`, whatever it said.
-    fn record_answer(&self, jobs: &[JobId]) {
-        let brake = self.gate().active_brake().map(|on| on.brake);
-        match brake {
-            Some(Brake::Unavailable) => self.release(),
-            Some(_) => {}
-            None => {
-                self.gate().record(false, jobs, Instant::now());
-            }
-        }
-    }
-
-    /// Waits until a request may be sent; takes the right to send it where `takes`. True if it is a probe.
-    async fn admit(&self, context: &RequestContext, takes: bool) -> Result<bool, JobError> {
-        let mut changes = self.shared.changes.subscribe();
-        loop {
-            if context.stop.is_cancelled() {
-                return Err(JobError::interrupted());
-            }
-            changes.mark_unchanged();
-            let (step, is_probe) = {
-                let mut gate = self.gate();
-                let step = if takes { gate.take(Instant::now()) } else { gate.look(Instant::now()) };
-                (step, takes && gate.active_brake().is_some())
-            };
-            match step {
-                GateStep::Send => {
-                    if is_probe {
-                        self.announce();
-                    }
-                    return Ok(is_probe);
-                }
-                GateStep::Refused(until, why) => return Err(self.refusal(until, &why)),
-                GateStep::WaitUntil(until) => tokio::select! {
-                    biased;
-                    () = context.stop.cancelled() => {}
-                    _ = changes.changed() => {}
-                    () = tokio::time::sleep_until(until) => {}
-                },
-            }
-        }
-    }
-
-    /// The error of a job that waits in the queue.
-    fn refusal(&self, until: Instant, refusal: &GateRefusal) -> JobError {
-        match refusal {
-            GateRefusal::Braked(brake, why) => self.hold_error(until, brake.code(), self.with_remedy(*brake, why)),
-            GateRefusal::Paused(why) => self.hold_error(until, "throttled", why.clone()),
-        }
-    }
-
-    fn with_remedy(&self, brake: Brake, why: &str) -> String {
-        format!("{why}; {}", self.shared.provider.remedy(brake))
-    }
-
-    fn hold_error(&self, until: Instant, code: &'static str, message: String) -> JobError {
-        JobError::new(ErrorClass::Held { until: self.time_of(until), spread: HELD_SPREAD }, code, message)
-    }
-
-    /// Turns an instant into a time of day.
-    fn time_of(&self, instant: Instant) -> Timestamp {
-        let ahead = SignedDuration::try_from(instant.saturating_duration_since(Instant::now()));
-        self.shared.clock.now().checked_add(ahead.unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
+        gate.release();
     }
 
     /// Sends one request until it is accepted or refused. `sent` counts the HTTP requests of it.
@@ -247,9 +101,8 @@ impl<P: Provider> HostedCdn<P> {
         context: &RequestContext,
         sent: &mut u32,
     ) -> Result<Accepted, (RefusalCause, JobError)> {
-        let audit = self.shared.genesys.audit();
         let detail = intent_detail::<P>(&request, context);
-        let intent = audit.intend(Kind::CdnPurge, &context.jobs, &detail, &context.stop).await;
+        let intent = self.shared.audit.intend(Kind::CdnPurge, &context.jobs, &detail, &context.stop).await;
         let intent = intent.map_err(|_| stop_error())?;
         let mut call = Call { request, context, intent, sent: 0, is_effect_unknown: false };
         let result = self.send_with_retries(&mut call).await;
@@ -261,13 +114,14 @@ impl<P: Provider> HostedCdn<P> {
     async fn send_with_retries(&self, call: &mut Call<'_>) -> Result<Accepted, (RefusalCause, JobError)> {
         let (mut waits, mut retries, began) = (retry::rounds(), 0, Instant::now());
         loop {
-            let is_probe = self.admit(call.context, true).await.map_err(|error| (cause_of(&error), error))?;
+            let is_probe =
+                self.shared.gate.admit(call.context, true).await.map_err(|error| (cause_of(&error), error))?;
             let (code, message, status) = match self.exchange(call).await? {
                 Exchange::Accepted(accepted) => return Ok(accepted),
                 Exchange::Again => continue,
                 Exchange::Failed { code, why, status } => (code, why, status),
             };
-            if let Some(unavailable) = self.record_failure(is_probe, &call.context.jobs, &message) {
+            if let Some(unavailable) = self.shared.gate.record_failure(is_probe, &call.context.jobs, &message) {
                 return Err(unavailable);
             }
             let error = JobError { status, ..JobError::new(ErrorClass::Transient, code, message) };
@@ -287,7 +141,7 @@ impl<P: Provider> HostedCdn<P> {
         let provider = &self.shared.provider;
         let request = match provider.authorise(call.request.clone()).await {
             Ok(request) => request,
-            Err(why) => return Err(self.brake_error(Brake::Credentials, &why, None, None)),
+            Err(why) => return Err(self.shared.gate.brake(Brake::Credentials, &why, None, None)),
         };
         if call.context.stop.is_cancelled() {
             return Err(stop_error());
@@ -307,20 +161,18 @@ impl<P: Provider> HostedCdn<P> {
         };
         let (status, verdict) = (Some(answer.status), provider.judge(&answer));
         if !matches!(verdict, Verdict::Failing { .. }) {
-            self.record_answer(&call.context.jobs);
+            self.shared.gate.record_answer(&call.context.jobs);
         }
         match verdict {
             Verdict::Purged { status, id } => {
-                self.release();
+                self.shared.gate.release();
                 Ok(Exchange::Accepted(Accepted { status, id }))
             }
             Verdict::Throttled { wait, why } => {
-                self.gate().pause(Instant::now(), wait, &why);
-                self.announce();
-                warn!(cdn = P::NAME, seconds = wait.as_secs(), why, "throttled: nothing is purged until then");
+                self.shared.gate.pause(wait, &why);
                 Ok(Exchange::Again)
             }
-            Verdict::Braked { brake, why, id } => Err(self.brake_error(brake, &why, status, id)),
+            Verdict::Braked { brake, why, id } => Err(self.shared.gate.brake(brake, &why, status, id)),
             Verdict::Refused { why, id } => {
                 let error = JobError { status, request_id: id, ..JobError::permanent("rejected", why) };
                 Err((RefusalCause::Content, error))
@@ -330,25 +182,6 @@ impl<P: Provider> HostedCdn<P> {
                 Ok(Exchange::Failed { code, why, status })
             }
         }
-    }
-
-    fn brake_error(
-        &self,
-        brake: Brake,
-        why: &str,
-        status: Option<u16>,
-        request_id: Option<String>,
-    ) -> (RefusalCause, JobError) {
-        let until = self.brake(brake, why);
-        let error = self.hold_error(until, brake.code(), self.with_remedy(brake, why));
-        (RefusalCause::Other, JobError { status, request_id, ..error })
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -418,7 +251,7 @@ impl<P: Provider> Cdn for HostedCdn<P> {
         // The semaphore is never closed.
         let slot =
             context.stop.run_until_cancelled(slot).await.and_then(Result::ok).ok_or_else(JobError::interrupted)?;
-        self.admit(context, false).await?;
+        self.shared.gate.admit(context, false).await?;
         Ok(slot)
     }
 
