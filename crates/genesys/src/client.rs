@@ -12,45 +12,33 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use metrics::gauge;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use tokio::{sync::MutexGuard as QueueGuard, time::Instant};
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::{
-    admission::{AdmissionRefusal, ApiSignal, ClosedReason, QueuePosition, RequestOutcome},
-    admission_control::AdmissionStep,
     answer::ApiAnswer,
-    answer_body::error_sentence,
     change_guard::ChangeGuard,
-    classify::{self, Classification},
     clock_skew::ClockSkew,
     credentials::CredentialSource,
     error::ApiError,
-    http_transport::{
-        HttpRequest, HttpResponse, HttpTimeouts, HttpTransport, ProxyUse, TransportError, TransportFailure,
-    },
-    limits::{self, RateLimitHeaders},
+    http_transport::{HttpRequest, HttpResponse, HttpTimeouts, HttpTransport, ProxyUse, TransportError},
     options::GenesysOptions,
     permit::{Permit, SharedAdmission},
-    rate_limit_pause::LONG,
-    received_answer::ReceivedAnswer,
     region::Addresses,
     request::{ApiRequest, Caller},
     request_telemetry::{RequestSpan, end_span, record_exchange},
     retries::CallRetries,
     rights::{KindRights, Rights},
-    token_source::{CurrentCredentials, TokenEndpointAway, TokenSource},
+    token_source::{CurrentCredentials, TokenSource},
 };
 use genfleet_audit::Audit;
 use genfleet_job::{
-    JobId, Kind,
-    clock::SharedClock,
-    error::{ErrorClass, HELD_SPREAD},
-    metric,
-    options::ConfigError,
-    trace_context::TraceContext,
+    Kind, clock::SharedClock, error::ErrorClass, metric, options::ConfigError, trace_context::TraceContext,
 };
 
+mod admit;
 mod background;
+mod judge;
 mod status;
 
 /// Maximum length of a body that the API accepts, in bytes.
@@ -237,137 +225,6 @@ impl GenesysClient {
         }
     }
 
-    /// Waits until a request may be sent: for the end of a pause, a token, its turn, and budget. Ends at once with
-    /// [`Held`](ErrorClass::Held) or [`Credentials`](ErrorClass::Credentials) if waiting in memory makes no sense, and
-    /// with [`Interrupted`](ErrorClass::Interrupted) when `caller.stop` is cancelled.
-    pub async fn permit(&self, caller: &Caller<'_>) -> Result<Permit, ApiError> {
-        if let Some(permit) = self.permit_now(caller) {
-            return Ok(permit);
-        }
-        let admission = &self.shared.admission;
-        let mut changes = admission.changes();
-        let mut turn: Option<QueueGuard<'_, ()>> = None;
-        loop {
-            if caller.stop.is_cancelled() {
-                return Err(ApiError::interrupted());
-            }
-            changes.mark_unchanged();
-            let position = if turn.is_some() { QueuePosition::First } else { QueuePosition::Outside };
-            match self.next_admission_step(caller, position) {
-                AdmissionStep::Send(grant, token) => return Ok(Permit::new(Arc::clone(admission), grant, token)),
-                AdmissionStep::Refused(refusal) => return Err(self.refuse(refusal)),
-                AdmissionStep::WaitForToken => self.wait_for_token(caller).await?,
-                AdmissionStep::Queue => tokio::select! {
-                    biased;
-                    () = caller.stop.cancelled() => {}
-                    first = admission.queue.lock() => turn = Some(first),
-                    // The sender lives in `self`.
-                    _ = changes.changed() => {}
-                },
-                AdmissionStep::WaitUntil(time) => tokio::select! {
-                    biased;
-                    () = caller.stop.cancelled() => {}
-                    _ = changes.changed() => {}
-                    () = admission.freed.notified(), if turn.is_some() => {}
-                    () = tokio::time::sleep_until(time) => {}
-                },
-            }
-        }
-    }
-
-    /// Returns a permit if nothing has to be waited for, and nobody waits.
-    pub fn permit_now(&self, caller: &Caller<'_>) -> Option<Permit> {
-        let admission = &self.shared.admission;
-        let _first = admission.queue.try_lock().ok().filter(|_| !caller.stop.is_cancelled())?;
-        match self.next_admission_step(caller, QueuePosition::First) {
-            AdmissionStep::Send(grant, token) => Some(Permit::new(Arc::clone(admission), grant, token)),
-            AdmissionStep::Queue
-            | AdmissionStep::WaitForToken
-            | AdmissionStep::WaitUntil(_)
-            | AdmissionStep::Refused(_) => None,
-        }
-    }
-
-    fn next_admission_step(&self, caller: &Caller<'_>, position: QueuePosition) -> AdmissionStep {
-        let now = Instant::now();
-        let (step, wants_token) = {
-            let mut control = self.shared.admission.control();
-            (control.step(caller.requester(), position, now), control.wants_token(now))
-        };
-        if wants_token {
-            // The old one is good: nobody waits for the new one.
-            drop(self.shared.tokens.refresh());
-        }
-        step
-    }
-
-    async fn wait_for_token(&self, caller: &Caller<'_>) -> Result<(), ApiError> {
-        let mut refresh = self.shared.tokens.refresh();
-        let result = tokio::select! {
-            biased;
-            () = caller.stop.cancelled() => return Ok(()),
-            result = refresh.wait_for(Option::is_some) => result.ok().and_then(|result| result.clone()),
-        };
-        // No result: the refresh is gone, and the next look finds that out.
-        let Some(Err(TokenEndpointAway { requests, error })) = result else { return Ok(()) };
-        for _ in 0..requests {
-            self.shared.admission.control().record_no_token(caller.requester(), Instant::now());
-        }
-        Err(error)
-    }
-
-    /// Waits while the limit of the service behind `endpoint` holds the caller's kind. Ends as [`permit`](Self::permit)
-    /// does.
-    async fn wait_for_service(&self, caller: &Caller<'_>, endpoint: &'static str) -> Result<(), ApiError> {
-        let mut changes = self.shared.admission.changes();
-        loop {
-            changes.mark_unchanged();
-            let Some(until) = self.service_held_until(caller, endpoint) else { return Ok(()) };
-            if caller.stop.is_cancelled() {
-                return Err(ApiError::interrupted());
-            }
-            if until - Instant::now() > LONG {
-                return Err(self.refuse(AdmissionRefusal::Held(ClosedReason::ServiceLimit, until)));
-            }
-            tokio::select! {
-                biased;
-                () = caller.stop.cancelled() => {}
-                // The sender lives in `self`.
-                _ = changes.changed() => {}
-                () = tokio::time::sleep_until(until) => {}
-            }
-        }
-    }
-
-    fn service_held_until(&self, caller: &Caller<'_>, endpoint: &'static str) -> Option<Instant> {
-        self.shared.admission.control().service_held_until(caller.kind, endpoint, Instant::now())
-    }
-
-    fn refuse(&self, refusal: AdmissionRefusal) -> ApiError {
-        let (reason, until) = match refusal {
-            AdmissionRefusal::Credentials(why) => {
-                return ApiError::credentials(format!(
-                    "Genesys Cloud refuses our credentials ({why}); check GENESYS_CLIENT_ID, GENESYS_CLIENT_SECRET and \
-                     GENESYS_ENVIRONMENT"
-                ));
-            }
-            AdmissionRefusal::Held(reason, until) => (reason, self.time_of(until)),
-        };
-        let outage = self.shared.admission.control().describe_outage();
-        let (code, why) = match reason {
-            ClosedReason::Throttled => ("throttled", "the API asked for a pause"),
-            ClosedReason::ServiceLimit => ("throttled", "the API asked this kind of job for a pause"),
-            ClosedReason::ApiUnavailable => {
-                ("api_unavailable", outage.as_deref().unwrap_or("Genesys Cloud is not answering"))
-            }
-            ClosedReason::Forbidden => ("forbidden", "the API forbids this kind of job"),
-            ClosedReason::Credentials => ("credentials", "our credentials are refused"),
-            ClosedReason::Audit => ("audit", "the audit cannot be written"),
-            ClosedReason::Worker(reason) => (reason, "this kind is on hold"),
-        };
-        ApiError::held(until, code, format!("{why}: not before {until}"))
-    }
-
     async fn exchange(
         &self,
         call: &mut Call<'_>,
@@ -392,111 +249,6 @@ impl GenesysClient {
             self.compare_clocks(response, took);
         }
         (exchange, trace)
-    }
-
-    /// Decides on the next step of the call, and records in admission control what the exchange says about the API.
-    fn classify(
-        &self,
-        call: &mut Call<'_>,
-        permit: Permit,
-        exchange: Result<HttpResponse, TransportError>,
-        trace: Option<TraceContext>,
-    ) -> NextStep {
-        let is_probe = permit.is_probe();
-        let next = match exchange {
-            Ok(response) => {
-                let answer = ReceivedAnswer::read(call.request, response, self.shared.clock.now());
-                self.classify_answer(call, permit, answer, trace)
-            }
-            Err(error) => self.classify_failure(call, permit, &error),
-        };
-        match next {
-            NextStep::Failed(error) if is_probe => {
-                NextStep::Failed(ApiError { probed_until: self.next_probe(), ..error })
-            }
-            next => next,
-        }
-    }
-
-    fn classify_answer(
-        &self,
-        call: &mut Call<'_>,
-        permit: Permit,
-        answer: ReceivedAnswer<'_>,
-        trace: Option<TraceContext>,
-    ) -> NextStep {
-        let (status, token) = (answer.status(), permit.token.number);
-        limits::warn_of_long_pause(call.request.endpoint, answer.wait);
-        call.change.is_effect_unknown |= answer.leaves_effect_unknown();
-        if let Some(cause) = answer.failure_cause() {
-            self.shared.admission.control().note_failure(&cause, Instant::now());
-        }
-        let (rate_limits, signal) = (answer.rate_limits(), answer.signal.clone());
-        permit.end(call.caller, RequestOutcome::Answered { status, rate_limits, signal });
-        match answer.classification {
-            Classification::Success => NextStep::Done(answer.into_success(trace)),
-            Classification::Throttled => {
-                call.retries.restart_clock();
-                NextStep::SendAgain
-            }
-            Classification::Unauthorized => self.replace_token(call, token, answer),
-            Classification::Failed(class, code) => {
-                let error = answer.into_error(class, code);
-                NextStep::Failed(if status == 403 { self.explain_forbidden(call, error) } else { error })
-            }
-        }
-    }
-
-    fn classify_failure(&self, call: &mut Call<'_>, permit: Permit, error: &TransportError) -> NextStep {
-        let failure = error.failure;
-        call.change.is_effect_unknown |= failure != TransportFailure::NeverSent;
-        if failure != TransportFailure::TooLong {
-            self.shared.admission.control().note_failure(&error.cause, Instant::now());
-        }
-        let outcome = match failure {
-            TransportFailure::NeverSent => RequestOutcome::NeverSent,
-            TransportFailure::TimedOut | TransportFailure::Broken => RequestOutcome::Lost,
-            // The API works, only its answer is too long.
-            TransportFailure::TooLong => {
-                let rate_limits = RateLimitHeaders::default();
-                RequestOutcome::Answered { status: 0, rate_limits, signal: ApiSignal::Fine }
-            }
-        };
-        permit.end(call.caller, outcome);
-        let (class, code) = classify::classify_failure(failure, call.request.repeat);
-        NextStep::Failed(ApiError::new(class, code, format!("{}: {}", call.request.name(), error.message)))
-    }
-
-    /// Handles a 401: the first time a new token helps; the second time the credentials are bad.
-    fn replace_token(&self, call: &mut Call<'_>, token: u64, answer: ReceivedAnswer<'_>) -> NextStep {
-        let mut control = self.shared.admission.control();
-        control.forget_token(token);
-        if call.retries.take_token_replacement() {
-            return NextStep::SendAgain;
-        }
-        let why = format!("the API answered 401 to a fresh token: {}", error_sentence(&answer.details));
-        control.hold_for_credentials(&why, Instant::now());
-        NextStep::Failed(answer.into_error_saying(ApiError::credentials(why)))
-    }
-
-    /// Adds to a 403 the rights that the kind needs, and whether the job waits for them.
-    fn explain_forbidden(&self, call: &Call<'_>, error: ApiError) -> ApiError {
-        let Caller { kind, jobs, .. } = call.caller;
-        let message = format!("{}; {kind} needs {}", error.message, self.shared.rights.needed_by(*kind));
-        let error = ApiError { message, ..error };
-        let [job] = jobs else { return error };
-        match self.judge_forbidden(*kind, call.request.endpoint, job) {
-            None => error,
-            Some(until) => ApiError { class: ErrorClass::Held { until, spread: HELD_SPREAD }, ..error },
-        }
-    }
-
-    /// Judges the 403 that `job` got on `endpoint`: returns until when the job waits, since permissions are missing for
-    /// its whole kind; `None` if it fails. To be asked once per job; [`send`](Self::send) does for a request of exactly
-    /// one job, so this is for the jobs of a shared request.
-    pub fn judge_forbidden(&self, kind: Kind, endpoint: &'static str, job: &JobId) -> Option<Timestamp> {
-        let until = self.shared.admission.control().judge_forbidden(kind, endpoint, job, Instant::now());
-        until.map(|until| self.time_of(until))
     }
 
     /// Builds the request without its token, or says why there can be none.
@@ -526,11 +278,6 @@ impl GenesysClient {
         let ahead = instant.saturating_duration_since(Instant::now());
         let ahead = SignedDuration::try_from(ahead).unwrap_or(SignedDuration::MAX);
         self.shared.clock.now().checked_add(ahead).unwrap_or(Timestamp::MAX)
-    }
-
-    fn next_probe(&self) -> Option<Timestamp> {
-        let next = self.shared.admission.control().next_probe();
-        next.map(|next| self.time_of(next))
     }
 }
 

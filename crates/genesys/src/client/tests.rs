@@ -9,10 +9,13 @@ use crate::{
     admission::{Admission, ClosedReason},
     budget::LimitShare,
     credentials::Credentials,
-    http_transport::testing::{ScriptedReply, ScriptedTransport},
+    http_transport::{
+        TransportFailure,
+        testing::{ScriptedReply, ScriptedTransport},
+    },
     options::ClientAuth,
 };
-use genfleet_job::{clock::Clock, error::JobError};
+use genfleet_job::{JobId, clock::Clock, error::JobError};
 
 mod audited_changes;
 mod client_limit;
