@@ -8,15 +8,11 @@ use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
 use crate::{
-    admission::{
-        ActiveHold, Admission, AdmissionGauges, AdmissionRefusal, ApiSignal, ClosedReason, QueuePosition,
-        RequestOutcome, Requester, SentRequest,
-    },
+    admission::{Admission, AdmissionRefusal, ClosedReason, QueuePosition, Requester},
     budget::{Budget, BudgetReservation},
-    circuit_breaker::{BreakerChange, CircuitBreaker, RequestRole},
+    circuit_breaker::{CircuitBreaker, RequestRole},
     credential_hold::CredentialHold,
     failure_causes::FailureCauses,
-    limits::LimitScope,
     options::GenesysOptions,
     permission_hold::PermissionHolds,
     rate_limit_pause::{self, RateLimitPause},
@@ -27,6 +23,9 @@ use crate::{
     worker_holds::{WorkerHold, WorkerHolds},
 };
 use genfleet_job::{JobId, Kind};
+
+mod outcome;
+mod report;
 
 /// The next step of a caller that wants to send a request.
 #[derive(Debug)]
@@ -217,185 +216,6 @@ impl AdmissionControl {
         }
     }
 
-    pub(crate) fn record_outcome(
-        &mut self,
-        grant: SendGrant,
-        request: SentRequest<'_>,
-        outcome: RequestOutcome,
-        now: Instant,
-    ) {
-        let SendGrant { reservation, slot, role, permission: _, token: _ } = grant;
-        let sign = match outcome {
-            RequestOutcome::Answered { status, rate_limits, signal } => {
-                self.budget.record_answer(reservation, request.at, now, rate_limits);
-                self.record_answer(request, status, signal, now)
-            }
-            RequestOutcome::NeverSent => {
-                self.budget.give_back(reservation);
-                HealthSign::Unhealthy
-            }
-            RequestOutcome::Lost => {
-                self.budget.record_loss(reservation, now);
-                HealthSign::Unhealthy
-            }
-            RequestOutcome::Dropped => {
-                self.budget.record_loss(reservation, now);
-                self.slow_start.free(&slot, HealthSign::Unhealthy);
-                return self.abandon_probe(role, now);
-            }
-        };
-        self.slow_start.free(&slot, sign);
-        let change = self.breaker.record(role, sign, request.requester.jobs, now);
-        self.report_breaker(change);
-    }
-
-    fn record_answer(&mut self, request: SentRequest<'_>, status: u16, signal: ApiSignal, now: Instant) -> HealthSign {
-        let SentRequest { requester: Requester { kind, .. }, endpoint, at } = request;
-        if (200..300).contains(&status) && self.permissions.note_permitted(kind, endpoint) {
-            info!(%kind, endpoint, "permitted again: the hold is over");
-            self.announce_change();
-        }
-        if status == 403 {
-            self.permissions.note_refused(kind, endpoint);
-        }
-        match signal {
-            ApiSignal::Fine => {
-                if self.breaker.next_probe().is_none() {
-                    self.causes.forget();
-                }
-                self.pause.note_success(at);
-                self.services.note_success(kind, endpoint, at);
-            }
-            ApiSignal::Failing => return HealthSign::Unhealthy,
-            // An API that asks for a pause answers.
-            ApiSignal::Later(wait, LimitScope::Token) => self.pause(at, now, wait),
-            ApiSignal::Later(wait, LimitScope::Client) => {
-                self.pause(at, now, wait);
-                self.note_client_limit(now, wait);
-            }
-            ApiSignal::Later(wait, LimitScope::Service(namespace)) => {
-                self.pause_service(request, &namespace, now, wait);
-            }
-        }
-        HealthSign::Healthy
-    }
-
-    fn pause_service(&mut self, request: SentRequest<'_>, namespace: &str, now: Instant, wait: Option<Duration>) {
-        let SentRequest { requester: Requester { kind, .. }, endpoint, at } = request;
-        if self.services.begin_pause((kind, endpoint), namespace, (at, now), wait) {
-            let seconds = self.services.held_until(kind, endpoint, now).map_or(0, |until| (until - now).as_secs());
-            warn!(%kind, endpoint, namespace, seconds, "throttled by a limit of this service: all else goes on");
-            self.announce_change();
-        }
-    }
-
-    pub(crate) fn pause(&mut self, sent: Instant, now: Instant, wait: Option<Duration>) {
-        if self.pause.begin(sent, now, wait) {
-            let seconds = self.pause.ends(now).map_or(0, |ends| (ends - now).as_secs());
-            warn!(seconds, "throttled: nothing is sent until then");
-            self.slow_start.restart();
-            self.announce_change();
-        }
-    }
-
-    fn note_client_limit(&mut self, now: Instant, wait: Option<Duration>) {
-        let until = wait.map(|wait| now + wait).or(self.pause.ends(now));
-        if until > self.client_limit_until {
-            self.client_limit_until = until;
-            self.announce_change();
-        }
-    }
-
-    /// Returns how long the client's limit is still exhausted, as the API reported it to this process.
-    pub(crate) fn client_limit_pause(&self, now: Instant) -> Option<Duration> {
-        self.client_limit_until.filter(|until| *until > now).map(|until| until - now)
-    }
-
-    /// Begins the pause of the client's limit that another process met.
-    pub(crate) fn pause_for_peer(&mut self, now: Instant, wait: Duration) {
-        if self.pause.begin_for_peer(now, wait) {
-            self.peer_limit_until = Some(now + wait);
-            let seconds = wait.as_secs();
-            warn!(seconds, "another process met the client's limit: nothing is sent until then");
-            self.slow_start.restart();
-            self.announce_change();
-        }
-    }
-
-    pub(crate) fn active_holds(&self, now: Instant) -> Vec<ActiveHold> {
-        let hold = |reason, why: String, kind, until: Option<Instant>| {
-            let for_another = until.map(|until| until.saturating_duration_since(now));
-            ActiveHold { reason, why, kind, for_another }
-        };
-        let pause = self.pause.ends(now).map(|ends| {
-            let lasts = |until: Option<Instant>| until.is_some_and(|until| until > now);
-            let why = match (lasts(self.client_limit_until), lasts(self.peer_limit_until)) {
-                (true, _) => "the API said later, to all of the client",
-                (false, true) => "the API said later to another process, and to all of the client",
-                (false, false) => "the API said later",
-            };
-            hold(ClosedReason::Throttled, why.to_owned(), None, Some(ends))
-        });
-        let probe = self.breaker.next_probe().filter(|_| !self.breaker.is_untaken(now));
-        let outage = probe.map(|probe| hold(ClosedReason::ApiUnavailable, self.outage(), None, Some(probe)));
-        let credentials = self.credentials.reason().map(|reason| {
-            let why = format!("our credentials are refused: {reason}");
-            hold(ClosedReason::Credentials, why, None, self.credentials.next_try())
-        });
-        let audit = self.audit.clone().map(|why| hold(ClosedReason::Audit, why, None, None));
-        let permissions = self.permissions.all(now).map(|(kind, endpoint)| {
-            let why = format!("{endpoint} is forbidden");
-            hold(ClosedReason::Forbidden, why, Some(kind), self.permissions.next_probe(kind))
-        });
-        let services = self.services.all(now).map(|(kind, endpoint, namespace, until)| {
-            let why = format!("the API said later to {endpoint}, by a limit of {namespace}");
-            hold(ClosedReason::ServiceLimit, why, Some(kind), Some(until))
-        });
-        let workers = self.workers.all().map(|(kind, own)| {
-            hold(ClosedReason::Worker(own.reason), own.why.clone(), Some(kind), Some(own.next_look))
-        });
-        let whole = audit.into_iter().chain(credentials).chain(pause).chain(outage);
-        whole.chain(permissions).chain(services).chain(workers).collect()
-    }
-
-    /// Records the cause of a failure of the API, before its outcome is recorded.
-    pub(crate) fn note_failure(&mut self, cause: &str, now: Instant) {
-        if self.causes.note(cause, now) && self.breaker.next_probe().is_none() {
-            warn!(causes = self.causes.describe(), "requests to the API fail");
-        }
-    }
-
-    /// Describes the outage and its causes; `None` while the API answers.
-    pub(crate) fn describe_outage(&self) -> Option<String> {
-        self.breaker.next_probe().map(|_| self.outage())
-    }
-
-    fn outage(&self) -> String {
-        format!("Genesys Cloud is not answering: {}", self.causes.describe())
-    }
-
-    /// Describes the failures of requests if there are more than one or two.
-    pub(crate) fn describe_failures(&self, now: Instant) -> Option<String> {
-        if self.breaker.is_untaken(now) {
-            return None;
-        }
-        let failures = || Some(format!("requests to the API fail: {}", self.causes.describe_if_relevant(now)?));
-        self.describe_outage().or_else(failures)
-    }
-
-    /// Describes what failed when it was last tried, and is tried again with the next job, since none waits.
-    pub(crate) fn untaken_probes(&self, now: Instant) -> Vec<String> {
-        let outage = self
-            .breaker
-            .is_untaken(now)
-            .then(|| format!("Genesys Cloud did not answer ({}); the next job tries it again", self.causes.describe()));
-        let permissions = self
-            .permissions
-            .untaken(now)
-            .map(|(kind, endpoint)| format!("{kind} was forbidden on {endpoint}; the next job tries it again"));
-        outage.into_iter().chain(permissions).collect()
-    }
-
     pub(crate) fn store_token(&mut self, grant: TokenGrant, now: Instant) {
         self.tokens.store(grant, now);
         self.budget.new_token();
@@ -486,39 +306,6 @@ impl AdmissionControl {
         let next = now + Duration::from_secs(1);
         let times = [self.pause.ends(now), self.credentials.next_try()].into_iter().flatten();
         times.filter(|at| *at > now).fold(next, Instant::min)
-    }
-
-    pub(crate) fn gauges(&mut self, now: Instant) -> AdmissionGauges {
-        let is_held = |reason| match reason {
-            ClosedReason::Throttled => self.pause.ends(now).is_some(),
-            ClosedReason::ServiceLimit => self.services.all(now).next().is_some(),
-            ClosedReason::ApiUnavailable => self.breaker.next_probe().is_some() && !self.breaker.is_untaken(now),
-            ClosedReason::Credentials => self.credentials.reason().is_some(),
-            ClosedReason::Forbidden => self.permissions.all(now).next().is_some(),
-            ClosedReason::Audit => self.audit.is_some(),
-            ClosedReason::Worker(reason) => self.workers.all().any(|(_, hold)| hold.reason == reason),
-        };
-        let workers = self.workers.states().map(|(reason, is_held)| (ClosedReason::Worker(reason), is_held));
-        let holds = ClosedReason::ALL.into_iter().map(|reason| (reason, is_held(reason))).chain(workers).collect();
-        AdmissionGauges { holds, time_paused: self.pause.total(now), budget_left: self.budget.remaining(now) }
-    }
-
-    fn report_breaker(&mut self, change: BreakerChange) {
-        if change == BreakerChange::None {
-            return;
-        }
-        let causes = self.causes.describe();
-        match change {
-            BreakerChange::None => {}
-            BreakerChange::Opened => warn!(causes, "Genesys Cloud is not answering: only probes are sent"),
-            BreakerChange::StillOpen => warn!(causes, "a probe failed: Genesys Cloud is still not answering"),
-            BreakerChange::Closed => {
-                info!(causes, "a probe succeeded: Genesys Cloud answers again; starting slowly");
-                self.causes.forget();
-                self.slow_start.restart();
-            }
-        }
-        self.announce_change();
     }
 
     fn announce_change(&self) {
