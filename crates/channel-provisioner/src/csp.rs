@@ -5,7 +5,7 @@
 
 use content_security_policy::{Directive, Policy, PolicyDisposition, PolicySource};
 
-use crate::csp::source::Source;
+use crate::csp::source::CspSource;
 
 pub(crate) mod source;
 
@@ -48,7 +48,7 @@ pub(crate) fn directive(entry: &str) -> Result<Accepted, Vec<String>> {
         return Err(wrong);
     }
     let value: Vec<String> = sources.iter().map(|source| source.text.clone()).collect();
-    let mut unsafe_sources: Vec<_> = sources.iter().filter_map(Source::takes_protection_away).collect();
+    let mut unsafe_sources: Vec<_> = sources.iter().filter_map(CspSource::takes_protection_away).collect();
     unsafe_sources.sort_unstable();
     unsafe_sources.dedup();
     let text = Directive { name: directive.name.clone(), value }.to_string();
@@ -87,10 +87,10 @@ fn single(entry: &str) -> Result<Directive, String> {
     Ok(directive)
 }
 
-fn parse_sources(value: &[String]) -> (Vec<Source>, Vec<String>) {
+fn parse_sources(value: &[String]) -> (Vec<CspSource>, Vec<String>) {
     let (mut sources, mut wrong) = (Vec::new(), Vec::new());
     for text in value {
-        match Source::parse(text) {
+        match CspSource::parse(text) {
             Ok(source) => sources.push(source),
             Err(why) => wrong.push(format!("{text}: {why}")),
         }
@@ -99,12 +99,12 @@ fn parse_sources(value: &[String]) -> (Vec<Source>, Vec<String>) {
 }
 
 /// Finds errors in a combination of sources that are each valid.
-fn wrong_together(name: &str, sources: &[Source], written: usize) -> Vec<String> {
+fn wrong_together(name: &str, sources: &[CspSource], written: usize) -> Vec<String> {
     let mut wrong = Vec::new();
     if written == 0 {
         wrong.push(format!("{name} has no source: write 'none' where nothing is allowed"));
     }
-    if written > 1 && sources.iter().any(Source::is_none) {
+    if written > 1 && sources.iter().any(CspSource::is_none) {
         wrong.push("'none' stands alone".to_owned());
     }
     if name == FRAME_ANCESTORS {

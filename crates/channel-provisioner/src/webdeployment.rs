@@ -18,8 +18,8 @@ use genfleet_core::{
 
 use self::{
     edge::Edge,
-    plan::Plan,
-    steps::{Step, Steps},
+    plan::DeploymentPlan,
+    steps::{DeploymentStep, DeploymentSteps},
 };
 
 mod api;
@@ -110,12 +110,12 @@ impl JobHandler for WebDeploymentProvisioner {
         payload: WebDeploymentPayload,
         state: WebDeploymentState,
     ) -> Result<Progress<Self>, JobError> {
-        let plan = Plan::of(job.marker(), payload);
+        let plan = DeploymentPlan::of(job.marker(), payload);
         let turns = self.turns(job, &plan, &state)?;
-        let mut steps = Steps::new(job, &plan, &self.edge, self.edge_timeout, state);
+        let mut steps = DeploymentSteps::new(job, &plan, &self.edge, self.edge_timeout, state);
         match steps.next().await {
-            Ok(Step::Done(report)) => Ok(Progress::Done(report)),
-            Ok(Step::Again(again_in)) => {
+            Ok(DeploymentStep::Done(report)) => Ok(Progress::Done(report)),
+            Ok(DeploymentStep::Again(again_in)) => {
                 for turn in turns {
                     turn.keep(again_in);
                 }
@@ -129,7 +129,12 @@ impl JobHandler for WebDeploymentProvisioner {
 impl WebDeploymentProvisioner {
     /// The turns for the job's name, and for its deployment if that is known.
     #[expect(clippy::result_large_err, reason = "once per attempt")]
-    fn turns(&self, job: &JobContext, plan: &Plan, state: &WebDeploymentState) -> Result<Vec<Turn<Wanted>>, JobError> {
+    fn turns(
+        &self,
+        job: &JobContext,
+        plan: &DeploymentPlan,
+        state: &WebDeploymentState,
+    ) -> Result<Vec<Turn<Wanted>>, JobError> {
         let has_begun = *state != WebDeploymentState::default();
         let deployment = state.target.as_ref().or(plan.deployment_id.as_ref());
         let deployment = deployment.map(|id| Wanted::Deployment(id.to_ascii_lowercase()));

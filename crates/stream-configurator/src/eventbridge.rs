@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 
 use self::{
     lately::LatelyCreated,
-    steps::{Halt, Steps},
+    steps::{Halt, IntegrationSteps},
 };
 
 mod api;
@@ -72,7 +72,7 @@ impl JobHandler for EventbridgeConfigurator {
             .turns
             .enter(&name, &job.id, has_begun)
             .ok_or_else(|| busy(job, "name_busy", format!("another job for the integration {name:?} is at work")))?;
-        let mut steps = Steps::new(job, &payload, &self.lately, state);
+        let mut steps = IntegrationSteps::new(job, &payload, &self.lately, state);
         match steps.run(&self.organization).await {
             Ok(reached) => {
                 drop(turn);

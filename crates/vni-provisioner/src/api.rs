@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::payload::Plan;
+use crate::payload::InterfacePlan;
 
 /// The scopes that the calls need.
 pub(crate) const SCOPES: &[&str] =
@@ -90,7 +90,7 @@ impl TryFrom<String> for InterfaceId {
 }
 
 /// Creates a connection and returns its id. Look it up before sending the request again.
-pub(crate) async fn create(job: &JobContext, plan: &Plan) -> Result<String, ApiError> {
+pub(crate) async fn create(job: &JobContext, plan: &InterfacePlan) -> Result<String, ApiError> {
     let body = Connection {
         name: &plan.name,
         organization_id: plan.organization_id,

@@ -14,7 +14,7 @@ use crate::{
     api::{self, READ_LAG},
     gateway::Gateways,
     inventory::Inventory,
-    payload::Plan,
+    payload::InterfacePlan,
     recent::Recent,
 };
 
@@ -70,7 +70,7 @@ enum Doubt {
 
 impl Rules {
     /// Returns the error if `plan` cannot be created in addition to the existing objects.
-    fn refusal(&self, plan: &Plan, inventory: &Inventory) -> Option<JobError> {
+    fn refusal(&self, plan: &InterfacePlan, inventory: &Inventory) -> Option<JobError> {
         if inventory.count() >= self.max_interfaces {
             return Some(limit_reached(plan, inventory.count(), self.max_interfaces));
         }
@@ -80,7 +80,12 @@ impl Rules {
 
 /// Reads the existing objects. Because reads lag behind writes, it waits while a recently created interface that would
 /// conflict may be missing. Interfaces of another process are unknown, so it waits for the whole lag after a takeover.
-pub(crate) async fn survey(job: &JobContext, plan: &Plan, rules: &Rules, recent: &Recent) -> Result<Survey, JobError> {
+pub(crate) async fn survey(
+    job: &JobContext,
+    plan: &InterfacePlan,
+    rules: &Rules,
+    recent: &Recent,
+) -> Result<Survey, JobError> {
     loop {
         let looked = Instant::now();
         let inventory = Inventory::read(job, plan.organization_id).await?;
@@ -102,7 +107,7 @@ pub(crate) async fn survey(job: &JobContext, plan: &Plan, rules: &Rules, recent:
 }
 
 /// Creates the interface of `plan` with one request, and looks it up if the result is unknown.
-pub(crate) async fn order(job: &JobContext, plan: &Plan, recent: &Recent) -> Result<Ordered, Unordered> {
+pub(crate) async fn order(job: &JobContext, plan: &InterfacePlan, recent: &Recent) -> Result<Ordered, Unordered> {
     recent.orders(plan);
     let error = match api::create(job, plan).await {
         Ok(id) => {
@@ -134,7 +139,12 @@ fn doubt(error: &ApiError) -> Option<Doubt> {
 }
 
 /// Checks until the interface exists, something conflicts with it, or reads can no longer lag.
-async fn look_again(job: &JobContext, plan: &Plan, doubt: Doubt, error: ApiError) -> Result<Ordered, Unordered> {
+async fn look_again(
+    job: &JobContext,
+    plan: &InterfacePlan,
+    doubt: Doubt,
+    error: ApiError,
+) -> Result<Ordered, Unordered> {
     let deadline = Instant::now() + READ_LAG;
     let unseen = |error| Unordered { error, may_be_made: doubt == Doubt::Unanswered };
     loop {
@@ -166,7 +176,7 @@ fn not_found(doubt: Doubt, error: ApiError) -> JobError {
     }
 }
 
-fn limit_reached(plan: &Plan, count: u64, limit: u64) -> JobError {
+fn limit_reached(plan: &InterfacePlan, count: u64, limit: u64) -> JobError {
     let message = format!(
         "organisation {} has {count} interfaces and may have {limit}: remove one, or raise --max-interfaces",
         plan.organization_id

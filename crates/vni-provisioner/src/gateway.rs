@@ -13,7 +13,7 @@ use genfleet_core::{
 use ipnet::IpNet;
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::payload::Plan;
+use crate::payload::InterfacePlan;
 
 /// Metadata addresses of clouds: AWS and most others, Alibaba, Oracle, Azure.
 const METADATA: [Ipv4Addr; 4] = [
@@ -34,7 +34,7 @@ pub(crate) struct Gateways {
 
 impl Gateways {
     /// Checks that the gateway of `plan` accepts a connection. Nothing is sent on it.
-    pub(crate) async fn probe(&self, job: &JobContext, plan: &Plan) -> Result<(), JobError> {
+    pub(crate) async fn probe(&self, job: &JobContext, plan: &InterfacePlan) -> Result<(), JobError> {
         let (ip, port) = (plan.remote_ip, plan.gateway_port);
         if let Some(what) = self.refuses(ip) {
             let message =

@@ -14,7 +14,7 @@ use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{api, payload::Plan};
+use crate::{api, payload::InterfacePlan};
 
 /// All connections of one organisation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Inventory {
 
     /// Adds interfaces that the inventory does not show yet.
     #[must_use]
-    pub(crate) fn with(mut self, missing: &[Plan]) -> Self {
+    pub(crate) fn with(mut self, missing: &[InterfacePlan]) -> Self {
         self.connections.extend(missing.iter().map(Listed::expected));
         self.count += missing.len() as u64;
         self
@@ -82,12 +82,12 @@ impl Inventory {
     }
 
     /// Returns the id of the interface that `plan` describes, if it exists.
-    pub(crate) fn identical(&self, plan: &Plan) -> Option<&str> {
+    pub(crate) fn identical(&self, plan: &InterfacePlan) -> Option<&str> {
         self.connections.iter().find(|one| one.is(plan)).and_then(|one| one.id.as_deref())
     }
 
     /// Describes the first existing connection that conflicts with `plan`.
-    pub(crate) fn conflict(&self, plan: &Plan) -> Option<JobError> {
+    pub(crate) fn conflict(&self, plan: &InterfacePlan) -> Option<JobError> {
         self.connections.iter().find_map(|one| Some(one.in_the_way(&one.address_conflict(plan)?)))
     }
 
@@ -102,7 +102,7 @@ impl Inventory {
     }
 
     /// Returns the connection with the same name, which the API does not allow.
-    pub(crate) fn namesake(&self, plan: &Plan) -> Option<JobError> {
+    pub(crate) fn namesake(&self, plan: &InterfacePlan) -> Option<JobError> {
         let named = |one: &&Listed| one.name.as_deref() == Some(&plan.name);
         self.connections.iter().find(named).map(|one| one.in_the_way(&format!("the name {:?} is that", plan.name)))
     }
@@ -147,7 +147,7 @@ impl Listed {
     }
 
     /// Creates the entry that is expected after the creation.
-    fn expected(plan: &Plan) -> Self {
+    fn expected(plan: &InterfacePlan) -> Self {
         Self {
             id: None,
             name: Some(plan.name.clone()),
@@ -164,7 +164,7 @@ impl Listed {
         self.organization.as_ref().is_none_or(|named| named.parse() == Ok(organization_id))
     }
 
-    fn is(&self, plan: &Plan) -> bool {
+    fn is(&self, plan: &InterfacePlan) -> bool {
         self.id.is_some()
             && self.name.as_deref() == Some(&plan.name)
             && self.local_ip == Some(plan.local_ip)
@@ -172,7 +172,7 @@ impl Listed {
             && self.routing_table_id.as_deref() == Some(&plan.routing_table_id)
     }
 
-    fn address_conflict(&self, plan: &Plan) -> Option<String> {
+    fn address_conflict(&self, plan: &InterfacePlan) -> Option<String> {
         let ip = plan.local_ip;
         if self.local_ip == Some(ip) {
             return Some(format!("localIp {ip} is the local IP"));

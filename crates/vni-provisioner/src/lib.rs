@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::{
     creation::{Ordered, Rules, Survey, Unordered},
     gateway::Gateways,
-    payload::Plan,
+    payload::InterfacePlan,
     progress::Order,
     recent::Recent,
     rollback::RollbackDecision,
@@ -123,7 +123,7 @@ impl JobHandler for VniProvisioner {
 
 impl VniProvisioner {
     /// Provides the interface, with a durable state before each step; then its routing; or removes it after a failure.
-    async fn step(&self, job: &JobContext, plan: &Plan, state: VniState) -> Result<Step<Self>, JobError> {
+    async fn step(&self, job: &JobContext, plan: &InterfacePlan, state: VniState) -> Result<Step<Self>, JobError> {
         if state.interface_id.is_none() {
             return self.provide(job, plan, state).await;
         }
@@ -138,7 +138,7 @@ impl VniProvisioner {
 
     /// Reads the existing interfaces, records the intent to create one, and creates it. If the process dies, the
     /// recorded intent shows that the interface may be this job's own.
-    async fn provide(&self, job: &JobContext, plan: &Plan, state: VniState) -> Result<Step<Self>, JobError> {
+    async fn provide(&self, job: &JobContext, plan: &InterfacePlan, state: VniState) -> Result<Step<Self>, JobError> {
         let may_be_own = state.may_have_ordered(job);
         let survey = creation::survey(job, plan, &self.rules, &self.recent).await;
         match (survey, state.order) {
@@ -154,7 +154,7 @@ impl VniProvisioner {
         }
     }
 
-    async fn create(&self, job: &JobContext, plan: &Plan, may_be_own: bool) -> Result<Step<Self>, JobError> {
+    async fn create(&self, job: &JobContext, plan: &InterfacePlan, may_be_own: bool) -> Result<Step<Self>, JobError> {
         job.record_progress(&VniState::ordering(Some(Order::Sent)), Map::new());
         match creation::order(job, plan, &self.recent).await {
             Ok(Ordered::Made(id)) => Ok(at_once(VniState::created(job, id))),
@@ -165,7 +165,7 @@ impl VniProvisioner {
         }
     }
 
-    async fn remove(&self, job: &JobContext, plan: &Plan, state: &VniState, failure: Failure) -> JobError {
+    async fn remove(&self, job: &JobContext, plan: &InterfacePlan, state: &VniState, failure: Failure) -> JobError {
         let ended = rollback::remove(job, state, failure).await;
         if ended.details.get("rolledBack") == Some(&true.into()) {
             self.recent.is_not_there(plan);
@@ -173,7 +173,7 @@ impl VniProvisioner {
         state.attach_to(ended)
     }
 
-    async fn route(&self, job: &JobContext, plan: &Plan, mut state: VniState) -> Result<Step<Self>, JobError> {
+    async fn route(&self, job: &JobContext, plan: &InterfacePlan, mut state: VniState) -> Result<Step<Self>, JobError> {
         job.record_progress(&state, state.error_details(false));
         let table = &plan.routing_table_id;
         let routed = routing::converge(job, table, self.routing_poll_interval, &mut state.routing_polls).await;

@@ -86,7 +86,7 @@ fn require_members(schema: &mut Schema) {
 
 /// The parsed payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub(crate) struct InterfacePlan {
     /// The name of the interface.
     pub name: String,
     /// The organisation that owns the interface.
@@ -109,7 +109,7 @@ pub(crate) struct Plan {
     pub rollback: bool,
 }
 
-impl Plan {
+impl InterfacePlan {
     /// Returns true if both describe the same interface. The other members may differ.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let names = |plan: &Self| (plan.organization_id, plan.local_ip, plan.subnet);
@@ -119,7 +119,7 @@ impl Plan {
 
 impl Payload {
     /// Returns the plan, or all violations of the payload.
-    pub(crate) fn plan(&self) -> Result<Plan, Vec<Violation>> {
+    pub(crate) fn plan(&self) -> Result<InterfacePlan, Vec<Violation>> {
         let mut found = Findings::default();
         let organization_id = found.read("organizationId", uuid(&self.organization_id));
         let local_ip = found.read("localIp", ipv4(&self.local_ip));
@@ -134,18 +134,20 @@ impl Payload {
         found.read("routingTableId", table_id(&self.routing_table_id));
         found.read("gatewayPort", rule(self.gateway_port > 0, "must be at least 1"));
         match (organization_id, local_ip, remote_ip, subnet) {
-            (Some(organization_id), Some(local_ip), Some(remote_ip), Some(subnet)) if found.0.is_empty() => Ok(Plan {
-                name: self.name.clone(),
-                organization_id,
-                local_ip,
-                remote_ip,
-                subnet,
-                dns_servers,
-                routing_table_id: self.routing_table_id.clone(),
-                description: self.description.clone(),
-                gateway_port: self.gateway_port,
-                rollback: self.rollback,
-            }),
+            (Some(organization_id), Some(local_ip), Some(remote_ip), Some(subnet)) if found.0.is_empty() => {
+                Ok(InterfacePlan {
+                    name: self.name.clone(),
+                    organization_id,
+                    local_ip,
+                    remote_ip,
+                    subnet,
+                    dns_servers,
+                    routing_table_id: self.routing_table_id.clone(),
+                    description: self.description.clone(),
+                    gateway_port: self.gateway_port,
+                    rollback: self.rollback,
+                })
+            }
             _ => Err(found.0),
         }
     }

@@ -8,16 +8,16 @@ use std::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::{api::READ_LAG, inventory::Inventory, payload::Plan};
+use crate::{api::READ_LAG, inventory::Inventory, payload::InterfacePlan};
 
 /// Recently created interfaces, by organisation.
 #[derive(Debug, Default)]
-pub(crate) struct Recent(Mutex<HashMap<Uuid, Vec<Ordered>>>);
+pub(crate) struct Recent(Mutex<HashMap<Uuid, Vec<RecentOrder>>>);
 
 /// A recently created interface.
 #[derive(Clone, Debug)]
-struct Ordered {
-    plan: Plan,
+struct RecentOrder {
+    plan: InterfacePlan,
     /// Time from which every read shows it, if it was created.
     until: Instant,
 }
@@ -25,17 +25,17 @@ struct Ordered {
 impl Recent {
     /// Records that `plan` is about to be created. This is recorded first, because the request may still arrive if the
     /// attempt is interrupted.
-    pub(crate) fn orders(&self, plan: &Plan) {
+    pub(crate) fn orders(&self, plan: &InterfacePlan) {
         self.note(plan, Instant::now() + 2 * READ_LAG);
     }
 
     /// Records that the interface was created, or may have been.
-    pub(crate) fn record_possible_creation(&self, plan: &Plan) {
+    pub(crate) fn record_possible_creation(&self, plan: &InterfacePlan) {
         self.note(plan, Instant::now() + READ_LAG);
     }
 
     /// Records that the interface was not created, or is deleted.
-    pub(crate) fn is_not_there(&self, plan: &Plan) {
+    pub(crate) fn is_not_there(&self, plan: &InterfacePlan) {
         let mut all = self.lock();
         if let Some(ordered) = all.get_mut(&plan.organization_id) {
             ordered.retain(|one| !one.plan.is_same(plan));
@@ -43,7 +43,11 @@ impl Recent {
     }
 
     /// Returns the interfaces that may exist although `inventory` does not show them, and until when that is possible.
-    pub(crate) fn missing_in(&self, inventory: &Inventory, organization_id: Uuid) -> Option<(Vec<Plan>, Instant)> {
+    pub(crate) fn missing_in(
+        &self,
+        inventory: &Inventory,
+        organization_id: Uuid,
+    ) -> Option<(Vec<InterfacePlan>, Instant)> {
         let now = Instant::now();
         let mut all = self.lock();
         let ordered = all.get_mut(&organization_id)?;
@@ -53,17 +57,17 @@ impl Recent {
         Some((missing().map(|one| one.plan.clone()).collect(), until))
     }
 
-    fn note(&self, plan: &Plan, until: Instant) {
+    fn note(&self, plan: &InterfacePlan, until: Instant) {
         let mut all = self.lock();
         let now = Instant::now();
         all.retain(|_, ordered| {
             ordered.retain(|one| now < one.until && !one.plan.is_same(plan));
             !ordered.is_empty()
         });
-        all.entry(plan.organization_id).or_default().push(Ordered { plan: plan.clone(), until });
+        all.entry(plan.organization_id).or_default().push(RecentOrder { plan: plan.clone(), until });
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Vec<Ordered>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Vec<RecentOrder>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,7 +11,7 @@ use genfleet_core::{
 use crate::{
     api::{self, Deleted},
     creation::pause,
-    payload::Plan,
+    payload::InterfacePlan,
     progress::{CODES, VniState},
 };
 
@@ -31,7 +31,7 @@ pub(crate) enum RollbackDecision {
 }
 
 /// Decides the consequence of `error`.
-pub(crate) fn judge(job: &JobContext, plan: &Plan, state: &VniState, error: JobError) -> RollbackDecision {
+pub(crate) fn judge(job: &JobContext, plan: &InterfacePlan, state: &VniState, error: JobError) -> RollbackDecision {
     let ends = match error.class {
         ErrorClass::Permanent => true,
         ErrorClass::Transient | ErrorClass::Ambiguous => job.is_last_attempt(),

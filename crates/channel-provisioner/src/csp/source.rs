@@ -27,12 +27,12 @@ const LONGEST_NAME: usize = 253;
 
 /// A valid source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Source {
+pub(crate) struct CspSource {
     /// The text that is sent.
     pub text: String,
 }
 
-impl Source {
+impl CspSource {
     /// Parses the source in `text`, or returns the error.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         if text.contains('"') {

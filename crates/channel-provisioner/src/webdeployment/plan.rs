@@ -13,7 +13,7 @@ const MARKER_DIGITS: usize = 16;
 /// The plan of one job, which is the same for every delivery.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a wish of its own, as in the payload")]
-pub(crate) struct Plan {
+pub(crate) struct DeploymentPlan {
     /// The name of the deployment.
     pub name: String,
     /// The text that marks the job's own objects.
@@ -25,7 +25,7 @@ pub(crate) struct Plan {
     /// Hosts, in the form that is sent; `None` if every page may embed the deployment.
     pub domains: Option<Vec<String>>,
     /// The source of the configuration.
-    pub configuration: Source,
+    pub configuration: ConfigurationSource,
     /// The status to wait for.
     pub(crate) status: WantedStatus,
     /// The deployment to update.
@@ -43,7 +43,7 @@ pub(crate) struct Plan {
 
 /// The source of the configuration.
 #[derive(Clone, Debug)]
-pub(crate) enum Source {
+pub(crate) enum ConfigurationSource {
     /// An existing configuration: this version, or the newest.
     There { id: String, version: Option<String> },
     /// An existing configuration that is changed first.
@@ -52,7 +52,7 @@ pub(crate) enum Source {
     New(Document),
 }
 
-impl Plan {
+impl DeploymentPlan {
     /// Creates the plan of the job with this marker and a valid payload.
     pub(crate) fn of(marker: String, payload: WebDeploymentPayload) -> Self {
         let mut domains: Vec<String> = Vec::new();
@@ -63,9 +63,9 @@ impl Plan {
         }
         let configuration = payload.configuration;
         let configuration = match (configuration.id, configuration.document) {
-            (Some(id), Some(document)) => Source::Changed { id, document },
-            (Some(id), None) => Source::There { id, version: configuration.version },
-            (None, document) => Source::New(document.unwrap_or_default()),
+            (Some(id), Some(document)) => ConfigurationSource::Changed { id, document },
+            (Some(id), None) => ConfigurationSource::There { id, version: configuration.version },
+            (None, document) => ConfigurationSource::New(document.unwrap_or_default()),
         };
         Self {
             name: payload.name,
@@ -99,7 +99,7 @@ impl Plan {
     /// Returns the name of a configuration that this job creates.
     pub(crate) fn configuration_name(&self) -> &str {
         match &self.configuration {
-            Source::New(Document { name: Some(name), .. }) => name,
+            ConfigurationSource::New(Document { name: Some(name), .. }) => name,
             _ => &self.name,
         }
     }
@@ -169,9 +169,9 @@ impl Plan {
     /// Computes the SHA-256 of everything that this job sends, without ids of the platform.
     pub(crate) fn compliance_hash(&self) -> String {
         let configuration = match &self.configuration {
-            Source::There { id, version } => json!({ "id": id, "version": version }),
-            Source::Changed { id, document } => json!({ "id": id, "document": document }),
-            Source::New(document) => self.new_configuration(document),
+            ConfigurationSource::There { id, version } => json!({ "id": id, "version": version }),
+            ConfigurationSource::Changed { id, document } => json!({ "id": id, "document": document }),
+            ConfigurationSource::New(document) => self.new_configuration(document),
         };
         let mut deployment = self.wishes("", "");
         deployment.insert("configuration".to_owned(), configuration);
@@ -211,7 +211,7 @@ mod tests {
 
     const FLOW: &str = "3f2504e0-4f89-41d3-9a0c-0305e82c3301";
 
-    fn plan(job: &str, more: &Value) -> Plan {
+    fn plan(job: &str, more: &Value) -> DeploymentPlan {
         let mut payload = json!({
             "name": "Shop", "flowId": FLOW, "allowedDomains": ["Shop.example", "shop.example", "bücher.example"],
             "configuration": {"document": {"languages": ["en-us"], "defaultLanguage": "en-us"}},
@@ -219,13 +219,13 @@ mod tests {
         payload.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let payload: WebDeploymentPayload = serde_json::from_value(payload).unwrap();
         assert_eq!(payload.violations(), []);
-        Plan::of(format!("[genfleet:{job:0>16}]"), payload)
+        DeploymentPlan::of(format!("[genfleet:{job:0>16}]"), payload)
     }
 
-    fn document(plan: &Plan) -> &Document {
+    fn document(plan: &DeploymentPlan) -> &Document {
         match &plan.configuration {
-            Source::New(document) | Source::Changed { document, .. } => document,
-            Source::There { .. } => panic!("there"),
+            ConfigurationSource::New(document) | ConfigurationSource::Changed { document, .. } => document,
+            ConfigurationSource::There { .. } => panic!("there"),
         }
     }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{
     api::{Object, text},
-    plan::Plan,
+    plan::DeploymentPlan,
     state::{DeploymentState, Provided, WebDeploymentState},
 };
 
@@ -50,7 +50,7 @@ pub struct WebDeploymentReport {
 impl WebDeploymentReport {
     /// Creates the report of `plan` for the deployment in `read`.
     pub(crate) fn new(
-        plan: &Plan,
+        plan: &DeploymentPlan,
         state: &WebDeploymentState,
         deployment: &DeploymentState,
         read: &Object,

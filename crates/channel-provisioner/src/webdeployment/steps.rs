@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     api::{GenesysWebDeployments, Object, text},
     edge::Edge,
-    plan::Plan,
+    plan::DeploymentPlan,
     report::WebDeploymentReport,
     state::{ConfigurationState, WebDeploymentState, since},
 };
@@ -34,7 +34,7 @@ const TRY_EVERY: Duration = Duration::from_secs(3);
 /// The result of a step that did not fail.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "one at a time per job")]
-pub(crate) enum Step {
+pub(crate) enum DeploymentStep {
     /// The job is done.
     Done(WebDeploymentReport),
     /// The next step is due after this time.
@@ -53,9 +53,9 @@ enum NextCheck {
 
 /// One attempt of a job.
 #[derive(Debug)]
-pub(crate) struct Steps<'a> {
+pub(crate) struct DeploymentSteps<'a> {
     job: &'a JobContext,
-    plan: &'a Plan,
+    plan: &'a DeploymentPlan,
     api: GenesysWebDeployments<'a>,
     edge: &'a Edge,
     /// Maximum time for which browsers may get another version.
@@ -68,11 +68,11 @@ pub(crate) struct Steps<'a> {
     reads_settle_at: Instant,
 }
 
-impl<'a> Steps<'a> {
+impl<'a> DeploymentSteps<'a> {
     /// Creates an attempt at `plan` that continues from `state`.
     pub(crate) fn new(
         job: &'a JobContext,
-        plan: &'a Plan,
+        plan: &'a DeploymentPlan,
         edge: &'a Edge,
         edge_timeout: Duration,
         mut state: WebDeploymentState,
@@ -86,7 +86,7 @@ impl<'a> Steps<'a> {
     }
 
     /// Runs the next step.
-    pub(crate) async fn next(&mut self) -> Result<Step, JobError> {
+    pub(crate) async fn next(&mut self) -> Result<DeploymentStep, JobError> {
         if let Some(failure) = self.state.undoing.clone() {
             return Err(self.undo(failure).await);
         }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{
     api::{self, Listing, Object, published_version, text},
-    plan::{Plan, is_named},
+    plan::{DeploymentPlan, is_named},
 };
 
 /// The only type of flow that can handle conversations of the messenger.
@@ -58,7 +58,7 @@ pub(crate) fn published_flow(id: &str, flow: Option<&Object>) -> Result<String, 
 }
 
 /// Returns the deployment that the job has to update, if any; an error if its name is already used.
-pub(crate) fn target(plan: &Plan, deployments: &[Object]) -> Result<Option<String>, JobError> {
+pub(crate) fn target(plan: &DeploymentPlan, deployments: &[Object]) -> Result<Option<String>, JobError> {
     let mut named = deployments.iter().filter(|one| is_named(one, &plan.name));
     if let Some(id) = &plan.deployment_id {
         let other = named.find(|one| text(one, "id").is_some_and(|found| !found.eq_ignore_ascii_case(id)));
@@ -75,7 +75,7 @@ pub(crate) fn target(plan: &Plan, deployments: &[Object]) -> Result<Option<Strin
 }
 
 /// Creates the error of a job whose name another deployment uses.
-pub(crate) fn name_taken(plan: &Plan, other: &Object) -> JobError {
+pub(crate) fn name_taken(plan: &DeploymentPlan, other: &Object) -> JobError {
     let id = text(other, "id").unwrap_or("without an id");
     let remedy = if plan.updates_existing {
         "name the one to update with deploymentId"
@@ -87,7 +87,7 @@ pub(crate) fn name_taken(plan: &Plan, other: &Object) -> JobError {
 
 /// Fails unless this job's configuration is the oldest of those that concurrent jobs created for this deployment's
 /// name, so that only one of these jobs continues.
-pub(crate) fn first_of_rivals(plan: &Plan, own: &str, configurations: &[Object]) -> Result<(), JobError> {
+pub(crate) fn first_of_rivals(plan: &DeploymentPlan, own: &str, configurations: &[Object]) -> Result<(), JobError> {
     let created = |one: &Object| text(one, "dateCreated")?.parse::<Timestamp>().ok();
     let Some(own) = configurations.iter().find(|one| api::id(one) == Some(own)) else { return Ok(()) };
     let (Some(own_created), Some(own_id)) = (created(own), api::id(own)) else { return Ok(()) };
@@ -194,13 +194,13 @@ mod tests {
         }
     }
 
-    fn plan(job: &str, more: Value) -> Plan {
+    fn plan(job: &str, more: Value) -> DeploymentPlan {
         let mut payload = object(json!({
             "name": "Shop", "flowId": "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "allowedDomains": ["shop.example"],
             "configuration": {"document": {}},
         }));
         payload.extend(object(more));
-        Plan::of(format!("[genfleet:{job:0>16}]"), serde_json::from_value(Value::Object(payload)).unwrap())
+        DeploymentPlan::of(format!("[genfleet:{job:0>16}]"), serde_json::from_value(Value::Object(payload)).unwrap())
     }
 
     #[test]
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn of_jobs_of_one_name_the_one_with_the_oldest_configuration_goes_on() {
         let (one, other) = (plan("a", json!({})), plan("b", json!({})));
-        let made = |plan: &Plan, id: &str, at: &str| {
+        let made = |plan: &DeploymentPlan, id: &str, at: &str| {
             object(json!({"id": id, "name": "Shop", "description": plan.marker, "dateCreated": at}))
         };
         let of = |there: &[Object]| first_of_rivals(&one, "own", there).map_err(|error| error.code);

@@ -27,7 +27,7 @@ use self::{
     pace::Pace,
     progress::Progress,
     publisher::{LoadEvent, Publisher},
-    source::Source,
+    source::JobSource,
     summary::Summary,
 };
 use super::{EXIT_FAILED, block_on, rate::Rate, start};
@@ -113,8 +113,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     start()?;
     options.queue.check()?;
     let run = Uuid::new_v4().simple().to_string()[..8].to_owned();
-    let source = Source::new(options.kind, &run, options.payload.as_deref(), options.file.as_deref())?;
-    let plan = Plan::of(options);
+    let source = JobSource::new(options.kind, &run, options.payload.as_deref(), options.file.as_deref())?;
+    let plan = LoadPlan::of(options);
     if !confirm(options, &plan)? {
         tell!("nothing was published");
         return Ok(ExitCode::from(EXIT_FAILED));
@@ -126,13 +126,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
 /// The maximum number of jobs, their rate, and how long they are published.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Plan {
+struct LoadPlan {
     jobs: u32,
     rate: Option<Rate>,
     duration: Option<Duration>,
 }
 
-impl Plan {
+impl LoadPlan {
     fn of(options: &Options) -> Self {
         let Options { jobs, rate, duration, .. } = options;
         let fitting = match (rate, duration) {
@@ -155,7 +155,7 @@ impl Plan {
 }
 
 /// Asks for confirmation, because the jobs change data of the workers' organisation, which this command does not know.
-fn confirm(options: &Options, plan: &Plan) -> anyhow::Result<bool> {
+fn confirm(options: &Options, plan: &LoadPlan) -> anyhow::Result<bool> {
     if options.yes {
         return Ok(true);
     }
@@ -168,7 +168,7 @@ fn confirm(options: &Options, plan: &Plan) -> anyhow::Result<bool> {
     Ok(terminal::ask(&format!("{what}: the workers of this queue carry them out for real. Continue?"))?)
 }
 
-async fn load(options: &Options, plan: Plan, source: Source, run: &str) -> anyhow::Result<Summary> {
+async fn load(options: &Options, plan: LoadPlan, source: JobSource, run: &str) -> anyhow::Result<Summary> {
     let mut signals = Signals::listen()?;
     let clock: SharedClock = Arc::new(SystemClock);
     let queue = options.queue.open("genfleet load", Role::Tool, &[options.kind], clock);
@@ -246,7 +246,7 @@ async fn wait_for_connection(queue: &Queue) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    fn plan(jobs: Option<u32>, rate: Option<&str>, seconds: Option<u64>) -> Plan {
+    fn plan(jobs: Option<u32>, rate: Option<&str>, seconds: Option<u64>) -> LoadPlan {
         let rate = rate.map(|rate| rate.parse().unwrap());
         let fitting = Options {
             kind: Kind::CdnPurge,
@@ -261,7 +261,7 @@ mod tests {
             json: false,
             queue: queue_options(),
         };
-        Plan::of(&fitting)
+        LoadPlan::of(&fitting)
     }
 
     fn queue_options() -> QueueOptions {

@@ -12,7 +12,7 @@ use genfleet_core::{
     worker::{QueueOptions, Signals},
 };
 
-use self::{report::Report, source::Source};
+use self::{report::Report, source::StatusSource};
 use super::{EXIT_FAILED, block_on, start};
 use crate::terminal::{self, Paint, Reader, line};
 
@@ -76,7 +76,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
 /// Returns the last report.
 async fn show(options: &Options) -> anyhow::Result<Report> {
-    let mut source = Source::open(&options.queue).await?;
+    let mut source = StatusSource::open(&options.queue).await?;
     let Some(interval) = options.watch else {
         let report = source.report(options.listen).await?.expecting(&options.expect);
         print(&report, options)?;
@@ -96,7 +96,7 @@ async fn show(options: &Options) -> anyhow::Result<Report> {
             Err(error) => {
                 tell!("warning: {}; trying again", line(&error.to_string()));
                 tokio::time::sleep(interval).await;
-                if let Ok(reopened) = Source::open(&options.queue).await {
+                if let Ok(reopened) = StatusSource::open(&options.queue).await {
                     source = reopened;
                 }
             }

@@ -92,7 +92,7 @@ struct Shared {
 }
 
 /// A scan in progress.
-pub(crate) enum Scan {
+pub(crate) enum EngineScan {
     Clamd(Box<Instream>),
     StandIn(StandInScan),
 }
@@ -106,10 +106,10 @@ impl EngineKind {
         }
     }
 
-    async fn begin(&self) -> Result<Scan, EngineError> {
+    async fn begin(&self) -> Result<EngineScan, EngineError> {
         Ok(match self {
-            Self::Clamd(address) => Scan::Clamd(Box::new(clamd::begin(address).await?)),
-            Self::StandIn => Scan::StandIn(StandInScan::begin()),
+            Self::Clamd(address) => EngineScan::Clamd(Box::new(clamd::begin(address).await?)),
+            Self::StandIn => EngineScan::StandIn(StandInScan::begin()),
         })
     }
 
@@ -186,7 +186,7 @@ impl Engine {
     }
 
     /// Begins a scan.
-    pub(crate) async fn begin(&self) -> Result<Scan, EngineError> {
+    pub(crate) async fn begin(&self) -> Result<EngineScan, EngineError> {
         self.0.settings.kind.begin().await
     }
 
@@ -257,7 +257,7 @@ impl Engine {
     }
 }
 
-impl Scan {
+impl EngineScan {
     /// Sends the next bytes. Returns the verdict if the engine gave one before the end.
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<Option<Verdict>, EngineError> {
         match self {

@@ -8,7 +8,7 @@ use genfleet_core::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::config::{Config, Identity};
+use super::config::{IntegrationConfig, SourceIdentity};
 
 /// The permissions that the calls need.
 pub(crate) const PERMISSIONS: [&str; 3] =
@@ -96,8 +96,8 @@ pub(crate) enum Replaced {
 
 impl Integration {
     /// Returns the event source that it feeds, if the list contains its configuration.
-    pub(crate) fn identity(&self) -> Option<Identity> {
-        Identity::read(self.config.as_ref()?.current.as_ref()?.properties.as_ref()?)
+    pub(crate) fn identity(&self) -> Option<SourceIdentity> {
+        SourceIdentity::read(self.config.as_ref()?.current.as_ref()?.properties.as_ref()?)
     }
 
     /// Returns the code of its reported state, in capitals; empty if it has none.
@@ -169,13 +169,13 @@ impl<'a> Integrations<'a> {
     }
 
     /// Reads the configuration, if reads show it. `name` is the integration's.
-    pub(crate) async fn config(&self, id: &str, name: &str) -> Result<Option<Config>, JobError> {
+    pub(crate) async fn config(&self, id: &str, name: &str) -> Result<Option<IntegrationConfig>, JobError> {
         let request = ApiRequest::get(CONFIG).at(config_path(id)).expect(&[200, 404, 408, 410]);
         let answer = self.job.send(request).await?;
         if NOT_THERE.contains(&answer.status) {
             return Ok(None);
         }
-        Config::read(answer.json()?, name).map(Some).map_err(|why| {
+        IntegrationConfig::read(answer.json()?, name).map(Some).map_err(|why| {
             let message = format!("the configuration of integration {id} is not what was promised: {why}");
             JobError { status: Some(answer.status), ..JobError::permanent("unexpected_response", message) }
         })
@@ -183,7 +183,7 @@ impl<'a> Integrations<'a> {
 
     /// Replaces the version in `config` by `config`. Safe to repeat: after a lost answer, a repeat can only find that
     /// its own change has made its version stale.
-    pub(crate) async fn replace(&self, id: &str, config: &Config) -> Result<Replaced, ApiError> {
+    pub(crate) async fn replace(&self, id: &str, config: &IntegrationConfig) -> Result<Replaced, ApiError> {
         match self.job.send(ApiRequest::put(CONFIG).at(config_path(id)).json(config)).await {
             Ok(answer) => {
                 let told: Map<String, Value> = answer.json()?;

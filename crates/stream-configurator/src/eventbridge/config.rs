@@ -20,7 +20,7 @@ const TOPICS: &str = "eventFilter";
 
 /// A configuration with the six members that a `PUT` requires.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Config {
+pub(crate) struct IntegrationConfig {
     /// The integration's name.
     pub name: String,
     /// The version, which increases with each change. A `PUT` contains the version that it replaces.
@@ -45,13 +45,13 @@ struct Told {
 
 /// Account, region and suffix, which together identify an event source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
+pub(crate) struct SourceIdentity {
     account: String,
     region: String,
     suffix: String,
 }
 
-impl Config {
+impl IntegrationConfig {
     /// Parses the configuration of the integration `name`. The error names the missing member.
     pub(crate) fn read(told: Value, name: &str) -> Result<Self, String> {
         let told = Told::deserialize(told).map_err(|error| error.to_string())?;
@@ -72,7 +72,7 @@ impl Config {
         let mut wanted = self.clone();
         wanted.name = payload.name();
         wanted.notes = payload.notes.clone().unwrap_or(wanted.notes);
-        let identity = Identity::of(payload);
+        let identity = SourceIdentity::of(payload);
         let members = [
             (ACCOUNT, identity.account.into()),
             (REGION, identity.region.into()),
@@ -99,8 +99,8 @@ impl Config {
     }
 
     /// Returns the event source that it feeds; `None` if it was never configured.
-    pub(crate) fn identity(&self) -> Option<Identity> {
-        Identity::read(&self.properties)
+    pub(crate) fn identity(&self) -> Option<SourceIdentity> {
+        SourceIdentity::read(&self.properties)
     }
 
     /// SHA-256 over the canonical JSON of its properties.
@@ -113,7 +113,7 @@ impl Config {
     }
 }
 
-impl Identity {
+impl SourceIdentity {
     /// Returns the event source that a job requests.
     pub(crate) fn of(payload: &Payload) -> Self {
         Self {
@@ -153,7 +153,7 @@ impl Identity {
 impl Payload {
     /// Returns the minimum length of the configuration that this job sends.
     pub(crate) fn least_bytes(&self) -> usize {
-        let empty = Config {
+        let empty = IntegrationConfig {
             name: String::new(),
             version: 1,
             properties: Map::new(),
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_is_sent_has_the_six_members_and_keeps_what_is_not_known() {
-        let sent = serde_json::to_value(Config::read(told(), "n").unwrap().changed_by(&payload())).unwrap();
+        let sent = serde_json::to_value(IntegrationConfig::read(told(), "n").unwrap().changed_by(&payload())).unwrap();
         let expected = json!({
             "name": "genfleet-crm", "version": 7,
             "properties": {
@@ -206,15 +206,15 @@ mod tests {
             "advanced": {"a": [1]}, "notes": "by hand", "credentials": {"c": {"id": "1", "name": null}},
         });
         assert_eq!(sent, expected);
-        let bare = Config::read(json!({"version": 1, "advanced": null, "notes": null}), "n").unwrap();
+        let bare = IntegrationConfig::read(json!({"version": 1, "advanced": null, "notes": null}), "n").unwrap();
         let sent = serde_json::to_value(bare.changed_by(&payload())).unwrap();
         assert_eq!((&sent["advanced"], &sent["notes"], &sent["credentials"]), (&json!({}), &json!(""), &json!({})));
-        assert!(Config::read(json!({"name": "n"}), "n").unwrap_err().contains("version"));
+        assert!(IntegrationConfig::read(json!({"name": "n"}), "n").unwrap_err().contains("version"));
     }
 
     #[test]
     fn a_configuration_that_says_the_same_is_known_and_another_is_not() {
-        let of = |told: Value| Config::read(told, "genfleet-crm").unwrap();
+        let of = |told: Value| IntegrationConfig::read(told, "genfleet-crm").unwrap();
         let changed = |pointer: &str, value: Value| {
             let mut other = told();
             *other.pointer_mut(pointer).unwrap() = value;
@@ -240,23 +240,23 @@ mod tests {
 
     #[test]
     fn a_source_has_an_identity_once_it_is_configured() {
-        let ours = Identity::of(&payload());
-        assert_eq!(Config::read(told(), "n").unwrap().identity(), Some(ours.clone()));
+        let ours = SourceIdentity::of(&payload());
+        assert_eq!(IntegrationConfig::read(told(), "n").unwrap().identity(), Some(ours.clone()));
         assert_eq!(
-            Config::read(json!({"version": 1, "properties": {"eventFilter": []}}), "n").unwrap().identity(),
+            IntegrationConfig::read(json!({"version": 1, "properties": {"eventFilter": []}}), "n").unwrap().identity(),
             None
         );
         let mut other = told();
         other["properties"]["awsAccountRegion"] = "us-east-1".into();
-        let other = Config::read(other, "n").unwrap().identity().unwrap();
+        let other = IntegrationConfig::read(other, "n").unwrap().identity().unwrap();
         assert_eq!(other.differences(&ours), r#"awsAccountRegion is "us-east-1", not "eu-central-1""#);
     }
 
     #[test]
     fn the_hash_of_the_properties_does_not_depend_on_their_order() {
-        let one = Config::read(told(), "n").unwrap();
+        let one = IntegrationConfig::read(told(), "n").unwrap();
         let mut told = told();
         told["properties"].sort_all_objects();
-        assert_eq!(one.properties_sha256(), Config::read(told, "n").unwrap().properties_sha256());
+        assert_eq!(one.properties_sha256(), IntegrationConfig::read(told, "n").unwrap().properties_sha256());
     }
 }

@@ -100,7 +100,7 @@ impl From<ApiError> for Halt {
 
 /// One attempt.
 #[derive(Debug)]
-pub(crate) struct Steps<'a> {
+pub(crate) struct IntegrationSteps<'a> {
     job: &'a JobContext,
     api: Integrations<'a>,
     payload: &'a Payload,
@@ -112,7 +112,7 @@ pub(crate) struct Steps<'a> {
     intended_state: Option<String>,
 }
 
-impl<'a> Steps<'a> {
+impl<'a> IntegrationSteps<'a> {
     /// An attempt of `job` that goes on from `state`.
     pub(crate) fn new(job: &'a JobContext, payload: &'a Payload, lately: &'a LatelyCreated, state: State) -> Self {
         Self { job, api: Integrations::new(job), payload, name: payload.name(), lately, state, intended_state: None }

@@ -6,7 +6,7 @@ use crate::payload::Payload;
 const OURS: &str = "a1b2c3d4-e5f6-7890-abcd-ef1234567890";
 const OTHERS: &str = "00000000-0000-0000-0000-000000000001";
 
-fn plan() -> Plan {
+fn plan() -> InterfacePlan {
     let payload = json!({
         "name": "new", "organizationId": OURS, "localIp": "10.0.50.1", "remoteIp": "203.0.113.10",
         "subnetCidr": "10.0.50.0/24", "dnsServers": ["8.8.8.8"], "routingTableId": "rt-1",

@@ -9,18 +9,18 @@ use genfleet_core::{
 };
 use tokio::time::Instant;
 
-use super::{READ_LAG, SETTLING, Step, Steps, TRY_EVERY, given_up};
+use super::{DeploymentStep, DeploymentSteps, READ_LAG, SETTLING, TRY_EVERY, given_up};
 use crate::webdeployment::{
     api::{self, Changed, Object, Ordered},
     payload::Document,
-    plan::Source,
+    plan::ConfigurationSource,
     state::ConfigurationState,
     survey,
 };
 
-impl Steps<'_> {
+impl DeploymentSteps<'_> {
     /// Checks flow, names and limits, and then provides the configuration.
-    pub(super) async fn provide_configuration(&mut self) -> Result<Step, JobError> {
+    pub(super) async fn provide_configuration(&mut self) -> Result<DeploymentStep, JobError> {
         self.check_flow().await?;
         let listed = loop {
             let deployments = self.api.deployments().await?;
@@ -28,8 +28,8 @@ impl Steps<'_> {
                 return self.adopt_deployment(own);
             }
             let configurations = match self.plan.configuration {
-                Source::New(_) => Some(self.api.configurations().await?),
-                Source::There { .. } | Source::Changed { .. } => None,
+                ConfigurationSource::New(_) => Some(self.api.configurations().await?),
+                ConfigurationSource::There { .. } | ConfigurationSource::Changed { .. } => None,
             };
             let entities = configurations.iter().flat_map(|listing| &listing.entities);
             if let Some(own) = entities.clone().find(|one| self.plan.is_own(one)) {
@@ -46,13 +46,13 @@ impl Steps<'_> {
             // This is a separate step, after which no other job works on that deployment in this process.
             self.check_target(target.as_deref()).await?;
             self.state.target = target;
-            return Ok(Step::Again(Duration::ZERO));
+            return Ok(DeploymentStep::Again(Duration::ZERO));
         }
         self.check_limits(&listed).await?;
         match &self.plan.configuration {
-            Source::There { id, version } => self.choose_version(id, version.as_deref()).await,
-            Source::Changed { id, document } => self.change_draft(id, document).await,
-            Source::New(document) => self.make_configuration(document).await,
+            ConfigurationSource::There { id, version } => self.choose_version(id, version.as_deref()).await,
+            ConfigurationSource::Changed { id, document } => self.change_draft(id, document).await,
+            ConfigurationSource::New(document) => self.make_configuration(document).await,
         }
     }
 
@@ -97,15 +97,15 @@ impl Steps<'_> {
     }
 
     /// Finds a version of an existing configuration.
-    async fn choose_version(&mut self, id: &str, wanted: Option<&str>) -> Result<Step, JobError> {
+    async fn choose_version(&mut self, id: &str, wanted: Option<&str>) -> Result<DeploymentStep, JobError> {
         let version = survey::choose_version(id, wanted, &self.api.published_versions(id).await?)?;
         self.state.configuration =
             Some(ConfigurationState { id: id.to_owned(), version: Some(version), ..ConfigurationState::default() });
-        Ok(Step::Again(Duration::ZERO))
+        Ok(DeploymentStep::Again(Duration::ZERO))
     }
 
     /// Changes a draft. Sending the change twice has no further effect.
-    async fn change_draft(&mut self, id: &str, document: &Document) -> Result<Step, JobError> {
+    async fn change_draft(&mut self, id: &str, document: &Document) -> Result<DeploymentStep, JobError> {
         let mut refused = None;
         for _ in 0..STALE_ROUNDS {
             let Some(draft) = self.api.draft(id).await? else {
@@ -119,7 +119,7 @@ impl Steps<'_> {
                     let changed_at_ms = self.job.now().as_millisecond();
                     self.state.configuration =
                         Some(ConfigurationState { id: id.to_owned(), changed_at_ms, ..ConfigurationState::default() });
-                    return Ok(Step::Again(SETTLING));
+                    return Ok(DeploymentStep::Again(SETTLING));
                 }
                 Changed::Stale(error) => refused = Some(error),
             }
@@ -128,12 +128,12 @@ impl Steps<'_> {
     }
 
     /// Creates a configuration.
-    async fn make_configuration(&mut self, document: &Document) -> Result<Step, JobError> {
+    async fn make_configuration(&mut self, document: &Document) -> Result<DeploymentStep, JobError> {
         self.record_creation_begun();
         let error = match self.api.create_configuration(&self.plan.new_configuration(document)).await {
             Ordered::Made(made) => {
                 self.has_configuration(&made, false);
-                return Ok(Step::Again(SETTLING));
+                return Ok(DeploymentStep::Again(SETTLING));
             }
             Ordered::Refused(error) => {
                 self.state.unanswered = self.was_interrupted;
@@ -156,10 +156,10 @@ impl Steps<'_> {
     }
 
     /// Returns a configuration with the job's marker, which an earlier attempt or a request with a lost answer created.
-    fn adopt_configuration(&mut self, own: &Object) -> Step {
+    fn adopt_configuration(&mut self, own: &Object) -> DeploymentStep {
         self.record_found(api::CONFIGURATIONS, "configurationId", own);
         self.has_configuration(own, self.was_interrupted);
-        Step::Again(Duration::ZERO)
+        DeploymentStep::Again(Duration::ZERO)
     }
 
     fn has_configuration(&mut self, object: &Object, unanswered: bool) {

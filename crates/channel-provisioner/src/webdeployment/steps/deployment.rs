@@ -8,7 +8,7 @@ use genfleet_core::{
 };
 use tokio::time::Instant;
 
-use super::{READ_LAG, SETTLING, Step, Steps, TRY_EVERY, given_up};
+use super::{DeploymentStep, DeploymentSteps, READ_LAG, SETTLING, TRY_EVERY, given_up};
 use crate::webdeployment::{
     api::{self, Changed, Object, Ordered, published_version},
     plan::is_named,
@@ -16,9 +16,9 @@ use crate::webdeployment::{
     survey,
 };
 
-impl Steps<'_> {
+impl DeploymentSteps<'_> {
     /// Creates the deployment, or changes the existing one.
-    pub(super) async fn deploy(&mut self, id: &str, version: &str) -> Result<Step, JobError> {
+    pub(super) async fn deploy(&mut self, id: &str, version: &str) -> Result<DeploymentStep, JobError> {
         if let Some(target) = self.state.target.clone() {
             return self.change_deployment(&target, id, version).await;
         }
@@ -42,7 +42,7 @@ impl Steps<'_> {
             match self.api.create_deployment(&body).await {
                 Ordered::Made(made) => {
                     self.has_deployment(api::id(&made).unwrap_or_default(), Provided::Created);
-                    return Ok(Step::Again(SETTLING));
+                    return Ok(DeploymentStep::Again(SETTLING));
                 }
                 Ordered::Refused(error) => {
                     self.state.unanswered = self.was_interrupted;
@@ -65,7 +65,7 @@ impl Steps<'_> {
     }
 
     /// Finds the deployment of a request whose answer was lost.
-    async fn find_deployment(&mut self, error: JobError) -> Result<Step, JobError> {
+    async fn find_deployment(&mut self, error: JobError) -> Result<DeploymentStep, JobError> {
         let until = Instant::now() + READ_LAG;
         loop {
             self.pause(SETTLING).await?;
@@ -91,7 +91,7 @@ impl Steps<'_> {
         survey::first_of_rivals(self.plan, &own.id, &listing.entities)
     }
 
-    pub(super) fn adopt_deployment(&mut self, own: &Object) -> Result<Step, JobError> {
+    pub(super) fn adopt_deployment(&mut self, own: &Object) -> Result<DeploymentStep, JobError> {
         let Some(id) = api::id(own) else {
             let message = "the list of deployments shows one of this job without an id";
             return Err(JobError::new(ErrorClass::Transient, "unexpected_response", message));
@@ -106,7 +106,7 @@ impl Steps<'_> {
         }
         let how = if self.plan.deployment_id.is_some() { Provided::Updated } else { Provided::Adopted };
         self.has_deployment(id, how);
-        Ok(Step::Again(Duration::ZERO))
+        Ok(DeploymentStep::Again(Duration::ZERO))
     }
 
     fn has_deployment(&mut self, id: &str, how: Provided) {
@@ -116,7 +116,7 @@ impl Steps<'_> {
     }
 
     /// Reads an existing deployment, applies the plan, and sends it as a whole.
-    async fn change_deployment(&mut self, target: &str, id: &str, version: &str) -> Result<Step, JobError> {
+    async fn change_deployment(&mut self, target: &str, id: &str, version: &str) -> Result<DeploymentStep, JobError> {
         let configuration = self.state.configuration.clone().unwrap_or_default();
         let (mut rounds, mut refused) = (0, None);
         while rounds < STALE_ROUNDS {
@@ -127,7 +127,7 @@ impl Steps<'_> {
             match self.api.put_deployment(target, &self.plan.change_deployment(read, id, version)).await {
                 Ok(Changed::Done) => {
                     self.has_deployment(target, Provided::Updated);
-                    return Ok(Step::Again(SETTLING));
+                    return Ok(DeploymentStep::Again(SETTLING));
                 }
                 Ok(Changed::Stale(error)) => (rounds, refused) = (rounds + 1, Some(error)),
                 Err(error) if self.is_lag(&error, &configuration) => self.pause(TRY_EVERY).await?,

@@ -7,7 +7,7 @@ use genfleet_core::{
     retry::NextLook,
 };
 
-use super::{NextCheck, Step, Steps};
+use super::{DeploymentStep, DeploymentSteps, NextCheck};
 use crate::webdeployment::{
     api::{self, Object, published_version},
     payload::WantedStatus,
@@ -16,9 +16,9 @@ use crate::webdeployment::{
     survey,
 };
 
-impl Steps<'_> {
+impl DeploymentSteps<'_> {
     /// Waits until the deployment is as requested, and browsers get it.
-    pub(super) async fn prove(&mut self, deployment: DeploymentState) -> Result<Step, JobError> {
+    pub(super) async fn prove(&mut self, deployment: DeploymentState) -> Result<DeploymentStep, JobError> {
         let (settle, activate) = (self.job.settle_timeout, self.job.activate_timeout);
         let id = &deployment.id;
         let read = loop {
@@ -38,7 +38,7 @@ impl Steps<'_> {
             }
             match self.look_again(WaitedFor::Status, activate).await? {
                 NextCheck::Now => {}
-                NextCheck::Later(wait) => return Ok(Step::Again(wait)),
+                NextCheck::Later(wait) => return Ok(DeploymentStep::Again(wait)),
                 NextCheck::Never => {
                     let wanted = if self.plan.status == WantedStatus::Inactive { "inactive" } else { "active" };
                     return Err(self.not_active(&format!("deployment {id} is there and not {wanted}"), activate));
@@ -52,7 +52,7 @@ impl Steps<'_> {
             while !survey::serves(self.api.served_version(id).await?.as_ref(), &configuration.id, &version) {
                 match self.look_again(WaitedFor::Version, settle).await? {
                     NextCheck::Now => {}
-                    NextCheck::Later(wait) => return Ok(Step::Again(wait)),
+                    NextCheck::Later(wait) => return Ok(DeploymentStep::Again(wait)),
                     NextCheck::Never => {
                         let what = format!(
                             "deployment {id} does not serve version {version} of configuration {}",
@@ -65,7 +65,7 @@ impl Steps<'_> {
         }
         let edge_verified = match self.edge_shows(id, &version).await? {
             Some(false) => match self.look_again(WaitedFor::Edge, self.edge_timeout).await? {
-                NextCheck::Later(wait) => return Ok(Step::Again(wait)),
+                NextCheck::Later(wait) => return Ok(DeploymentStep::Again(wait)),
                 NextCheck::Now | NextCheck::Never => Some(false),
             },
             shown => shown,
@@ -74,7 +74,7 @@ impl Steps<'_> {
             let address = self.edge.address(id).map(String::from).unwrap_or_default();
             self.warn(format!("browsers are not given version {version} yet: {address} does not show it"));
         }
-        Ok(Step::Done(WebDeploymentReport::new(
+        Ok(DeploymentStep::Done(WebDeploymentReport::new(
             self.plan,
             &self.state,
             &deployment,

@@ -7,10 +7,10 @@ use genfleet_core::{
     failure::Failure,
 };
 
-use super::{READ_LAG, Step, Steps, TRY_EVERY};
+use super::{DeploymentStep, DeploymentSteps, READ_LAG, TRY_EVERY};
 use crate::webdeployment::{CODES, api::Deleted, state::since};
 
-impl Steps<'_> {
+impl DeploymentSteps<'_> {
     /// Deletes the configuration, and fails the job.
     pub(super) async fn undo(&self, failure: Failure) -> JobError {
         let failed = failure.into_error(&CODES);
@@ -41,7 +41,7 @@ impl Steps<'_> {
 
     /// Decides the consequence of an error: the job continues later, fails, or deletes its configuration in a separate
     /// step.
-    pub(super) fn handle_failure(&mut self, error: JobError) -> Result<Step, JobError> {
+    pub(super) fn handle_failure(&mut self, error: JobError) -> Result<DeploymentStep, JobError> {
         let ends = match error.class {
             ErrorClass::Permanent => true,
             ErrorClass::Transient | ErrorClass::Ambiguous => self.job.is_last_attempt(),
@@ -56,7 +56,7 @@ impl Steps<'_> {
             return Err(with_outcome(error, &configuration.id, false, "stays: a deployment may use it"));
         }
         self.state.undoing = Some(Failure::from(&error));
-        Ok(Step::Again(Duration::ZERO))
+        Ok(DeploymentStep::Again(Duration::ZERO))
     }
 }
 

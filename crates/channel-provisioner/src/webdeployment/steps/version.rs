@@ -5,16 +5,16 @@ use std::time::Duration;
 use genfleet_core::error::{ErrorClass, JobError};
 use tokio::time::Instant;
 
-use super::{NextCheck, READ_LAG, SETTLING, Step, Steps, TRY_EVERY};
+use super::{DeploymentStep, DeploymentSteps, NextCheck, READ_LAG, SETTLING, TRY_EVERY};
 use crate::webdeployment::{
     api::{Ordered, published_version},
     state::{ConfigurationState, WaitedFor},
     survey,
 };
 
-impl Steps<'_> {
+impl DeploymentSteps<'_> {
     /// Publishes the draft that this job created or changed.
-    pub(super) async fn publish(&mut self, configuration: ConfigurationState) -> Result<Step, JobError> {
+    pub(super) async fn publish(&mut self, configuration: ConfigurationState) -> Result<DeploymentStep, JobError> {
         let id = configuration.id.clone();
         while self.was_interrupted {
             if let Some(version) = self.own_version(&configuration).await? {
@@ -41,7 +41,7 @@ impl Steps<'_> {
             let settle = self.job.settle_timeout;
             match self.look_again(WaitedFor::Draft, settle).await? {
                 NextCheck::Now => {}
-                NextCheck::Later(wait) => return Ok(Step::Again(wait)),
+                NextCheck::Later(wait) => return Ok(DeploymentStep::Again(wait)),
                 NextCheck::Never => {
                     return Err(self.not_active(&format!("the draft of configuration {id} is not active"), settle));
                 }
@@ -69,7 +69,11 @@ impl Steps<'_> {
     }
 
     /// Finds the version of a request whose answer was lost.
-    async fn find_version(&mut self, configuration: ConfigurationState, error: JobError) -> Result<Step, JobError> {
+    async fn find_version(
+        &mut self,
+        configuration: ConfigurationState,
+        error: JobError,
+    ) -> Result<DeploymentStep, JobError> {
         let until = Instant::now() + READ_LAG;
         loop {
             self.pause(SETTLING).await?;
@@ -89,11 +93,11 @@ impl Steps<'_> {
         Ok(survey::newest(&versions))
     }
 
-    pub(super) fn has_version(&mut self, configuration: ConfigurationState, version: String) -> Step {
+    pub(super) fn has_version(&mut self, configuration: ConfigurationState, version: String) -> DeploymentStep {
         let changed_at_ms = self.job.now().as_millisecond();
         self.state.configuration = Some(ConfigurationState { version: Some(version), changed_at_ms, ..configuration });
         self.state.unanswered = self.was_interrupted;
         self.state.wait = None;
-        Step::Again(Duration::ZERO)
+        DeploymentStep::Again(Duration::ZERO)
     }
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     book::Book,
-    engine::{Engine, Plan},
+    engine::{ActionPlan, Engine},
 };
 use super::{
     filter::Filter,
@@ -138,7 +138,7 @@ fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) ->
             }
             limit = Some(selected);
         }
-        let plan = Plan { action, filter, as_kind, limit, rate: common.rate, window, timeout: common.timeout };
+        let plan = ActionPlan { action, filter, as_kind, limit, rate: common.rate, window, timeout: common.timeout };
         carry_out(&inspector, &Book::open(&common.audit, action)?, plan, common.json).await
     })
 }
@@ -152,7 +152,12 @@ fn kind_missing(filter: &Filter, messages: u64) -> ConfigError {
     ))
 }
 
-async fn carry_out(inspector: &QueueInspector, book: &Book, plan: Plan, as_json: bool) -> anyhow::Result<ExitCode> {
+async fn carry_out(
+    inspector: &QueueInspector,
+    book: &Book,
+    plan: ActionPlan,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
     let (action, filter) = (plan.action, plan.filter.clone());
     let stop = stopped_by_signal()?;
     let mut engine = Engine::new(inspector, book, plan, stop.clone());

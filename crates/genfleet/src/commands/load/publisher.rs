@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{ledger::Ended, pace::Pace, source::Source};
+use super::{ledger::Ended, pace::Pace, source::JobSource};
 
 /// Maximum number of jobs in a batch; in the embedded queue a batch is one transaction.
 const BATCH: u32 = 100;
@@ -50,7 +50,7 @@ impl Publisher {
     /// Publishes at most `jobs` jobs, none after `until`.
     pub(super) fn start(
         queue: Queue,
-        source: Source,
+        source: JobSource,
         pace: Pace,
         (jobs, until): (u32, Option<Instant>),
         sender: mpsc::Sender<LoadEvent>,
@@ -67,7 +67,7 @@ impl Publisher {
 
 struct PublishTask {
     queue: Queue,
-    source: Source,
+    source: JobSource,
     sender: mpsc::Sender<LoadEvent>,
     unconfirmed: Arc<Semaphore>,
 }

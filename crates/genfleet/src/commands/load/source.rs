@@ -16,7 +16,7 @@ use crate::{
 
 /// Creates the jobs.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
+pub(super) struct JobSource {
     pub kind: Kind,
     run: String,
     templates: Vec<Value>,
@@ -31,7 +31,7 @@ pub(super) struct LoadJob {
     pub body: Bytes,
 }
 
-impl Source {
+impl JobSource {
     /// Creates a source. Fails if a worker would refuse the first job of one of the templates.
     pub(super) fn new(kind: Kind, run: &str, payload: Option<&str>, file: Option<&str>) -> anyhow::Result<Self> {
         if kind.is_internal() {
@@ -143,7 +143,7 @@ mod tests {
     fn default_payloads_are_valid_for_every_kind_and_unique() {
         let checker = Checker::new(&CheckOptions::default()).unwrap();
         for kind in KINDS {
-            let source = Source::new(kind, "abcd1234", None, None).unwrap();
+            let source = JobSource::new(kind, "abcd1234", None, None).unwrap();
             let jobs: Vec<LoadJob> = [0, 1, 255, 256, 65_535, 70_000].map(|number| source.make(number)).into();
             for job in &jobs {
                 let result = checker.check(kind, &job.body, None).unwrap();
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn the_placeholders_of_a_template_are_replaced() {
         let source =
-            Source::new(Kind::CdnPurge, "run1", Some(r#"{"paths":["/{run}/{number}","/same"]}"#), None).unwrap();
+            JobSource::new(Kind::CdnPurge, "run1", Some(r#"{"paths":["/{run}/{number}","/same"]}"#), None).unwrap();
         let job: Value = serde_json::from_slice(&source.make(7).body).unwrap();
         assert_eq!(job["payload"]["paths"], json!(["/run1/7", "/same"]));
         assert_eq!(job["id"], "load-run1-7");
@@ -166,10 +166,10 @@ mod tests {
 
     #[test]
     fn a_payload_that_a_worker_would_refuse_is_refused_before_anything_is_published() {
-        let refused = |payload| Source::new(Kind::CdnPurge, "r", Some(payload), None).unwrap_err().to_string();
+        let refused = |payload| JobSource::new(Kind::CdnPurge, "r", Some(payload), None).unwrap_err().to_string();
         assert!(refused(r#"{"paths":["no-slash"]}"#).contains("/payload/paths/0"));
         assert!(refused("paths").contains("not JSON"));
-        assert!(Source::new(Kind::WebhookDeliver, "r", None, None).is_err());
+        assert!(JobSource::new(Kind::WebhookDeliver, "r", None, None).is_err());
     }
 
     #[test]
@@ -182,12 +182,14 @@ mod tests {
             r#"{"id":"x","payload":{"paths":["/b"]}}"#,
         ];
         fs::write(&file, lines.join("\n")).unwrap();
-        let source = Source::new(Kind::CdnPurge, "r", None, file.to_str()).unwrap();
+        let source = JobSource::new(Kind::CdnPurge, "r", None, file.to_str()).unwrap();
         let paths =
             |number| serde_json::from_slice::<Value>(&source.make(number).body).unwrap()["payload"]["paths"][0].clone();
         assert_eq!([paths(0), paths(1), paths(2)], ["/a", "/b", "/a"]);
         fs::write(&file, "\n").unwrap();
-        assert!(Source::new(Kind::CdnPurge, "r", None, file.to_str()).unwrap_err().to_string().contains("no job of"));
+        assert!(
+            JobSource::new(Kind::CdnPurge, "r", None, file.to_str()).unwrap_err().to_string().contains("no job of")
+        );
         fs::remove_file(file).unwrap();
     }
 }

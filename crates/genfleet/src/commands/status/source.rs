@@ -29,14 +29,14 @@ const QUEUES: usize = 4;
 const ALARM: &str = "the broker takes no publications (alarm)";
 
 /// The queue from which reports are made.
-pub(super) enum Source {
+pub(super) enum StatusSource {
     /// A broker, and the connection on which processes answer.
     Broker { inspector: RabbitInspector, prefix: String, listener: Option<Box<FleetListener>> },
     /// The file of an embedded queue; `first` until the first report is made.
     Store { store: SqliteQueue, first: bool },
 }
 
-impl Source {
+impl StatusSource {
     /// Connects to the broker, or opens the file.
     pub(super) async fn open(options: &QueueOptions) -> anyhow::Result<Self> {
         let Some(file) = options.sqlite_file()? else {

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use genfleet_core::error::{ErrorClass, JobError};
 
-use super::{BETWEEN_LOOKS, Halt, Steps};
+use super::{BETWEEN_LOOKS, Halt, IntegrationSteps};
 
 /// Looks at a state in memory; further ones wait in the queue.
 const LOOKS: u32 = 10;
 /// An integration that is not in its state after this fails the attempt.
 const ACTIVATE_TIMEOUT: Duration = Duration::from_secs(180);
 
-impl Steps<'_> {
+impl IntegrationSteps<'_> {
     /// Says which state is intended, and waits until it is reported.
     pub(super) async fn activate(&mut self, id: &str) -> Result<String, Halt> {
         let (intended, reported) =

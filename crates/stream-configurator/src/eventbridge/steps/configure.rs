@@ -13,16 +13,16 @@ use tracing::info;
 use super::{
     super::{
         api::Replaced,
-        config::{Config, Identity},
+        config::{IntegrationConfig, SourceIdentity},
     },
-    BETWEEN_LOOKS, Configured, Halt, READ_LAG, State, Steps,
+    BETWEEN_LOOKS, Configured, Halt, IntegrationSteps, READ_LAG, State,
 };
 use crate::payload::OnConflict;
 
 /// Rounds of reading and sending again, at most.
 const MOST_ROUNDS: u32 = 5;
 
-impl Steps<'_> {
+impl IntegrationSteps<'_> {
     /// Stores the configuration past what others change meanwhile.
     pub(super) async fn configure(&mut self, id: &str) -> Result<Configured, Halt> {
         let (mut conflicts, mut waits) = (0, retry::rounds());
@@ -67,7 +67,7 @@ impl Steps<'_> {
     }
 
     /// The configuration; one that was created a moment ago is waited for.
-    async fn config(&mut self, id: &str) -> Result<Config, Halt> {
+    async fn config(&mut self, id: &str) -> Result<IntegrationConfig, Halt> {
         let until = Instant::now() + READ_LAG;
         loop {
             if let Some(config) = self.api.config(id, &self.name).await? {
@@ -94,8 +94,8 @@ impl Steps<'_> {
         JobError { status: Some(404), ..JobError::new(ErrorClass::Transient, "not_found", message) }
     }
 
-    fn check_identity(&self, id: &str, config: &Config) -> Result<(), Halt> {
-        let wanted = Identity::of(self.payload);
+    fn check_identity(&self, id: &str, config: &IntegrationConfig) -> Result<(), Halt> {
+        let wanted = SourceIdentity::of(self.payload);
         let Some(there) = config.identity().filter(|there| *there != wanted) else { return Ok(()) };
         let message = format!(
             "integration {id} ({:?}) feeds another event source: {}. Its events would stop there: choose another name, or \
@@ -106,7 +106,7 @@ impl Steps<'_> {
         Err(JobError::permanent("source_identity_changed", message).into())
     }
 
-    fn check_version(&self, config: &Config) -> Result<(), Halt> {
+    fn check_version(&self, config: &IntegrationConfig) -> Result<(), Halt> {
         let is_bound = self.payload.on_conflict == OnConflict::Fail && !self.state.created && !self.state.unanswered;
         match self.payload.version {
             Some(version) if is_bound && version != config.version => {

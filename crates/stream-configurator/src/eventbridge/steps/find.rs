@@ -12,15 +12,15 @@ use tokio::time::Instant;
 use super::{
     super::{
         api::{self, Integration, Ordered},
-        config::Identity,
+        config::SourceIdentity,
     },
-    BETWEEN_LOOKS, Halt, READ_LAG, Steps,
+    BETWEEN_LOOKS, Halt, IntegrationSteps, READ_LAG,
 };
 
 /// Nothing is looked for sooner after it was created: an early read can keep it out of a cache.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
-impl Steps<'_> {
+impl IntegrationSteps<'_> {
     /// Returns the id of the integration of this name, which is created if there is none.
     pub(super) async fn find_or_create(&mut self) -> Result<String, Halt> {
         let listed = self.api.list().await?;
@@ -57,7 +57,7 @@ impl Steps<'_> {
             );
             return Err(JobError::permanent("integration_ambiguous", message).into());
         }
-        let wanted = Identity::of(self.payload);
+        let wanted = SourceIdentity::of(self.payload);
         let ours = named.first();
         let feeds_it = |one: &Integration| one.identity().as_ref() == Some(&wanted);
         if !ours.is_some_and(|ours| feeds_it(ours))

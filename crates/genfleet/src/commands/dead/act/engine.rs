@@ -42,7 +42,7 @@ const CHECKS: u32 = 10;
 
 /// The action, and on which dead letters.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(super) struct ActionPlan {
     /// The action for each dead letter.
     pub action: Action,
     /// The dead letters.
@@ -63,7 +63,7 @@ pub(super) struct Plan {
 pub(super) struct Engine<'a> {
     inspector: &'a QueueInspector,
     book: &'a Book,
-    plan: Plan,
+    plan: ActionPlan,
     now: Timestamp,
     stop: CancellationToken,
     pace: Pace,
@@ -87,7 +87,12 @@ enum Choice {
 
 impl<'a> Engine<'a> {
     /// Creates an engine.
-    pub(super) fn new(inspector: &'a QueueInspector, book: &'a Book, plan: Plan, stop: CancellationToken) -> Self {
+    pub(super) fn new(
+        inspector: &'a QueueInspector,
+        book: &'a Book,
+        plan: ActionPlan,
+        stop: CancellationToken,
+    ) -> Self {
         let (now, pace) = (SystemClock.now(), Pace::new(plan.rate));
         let progress = terminal::progress_bar(0, "{bar:30} {pos} done of {len} there  {elapsed}");
         let (redriven, tally) = (Redriven::default(), Tally::default());
