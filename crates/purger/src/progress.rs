@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for Bitmap {
 pub(crate) struct AcceptedPaths<'a> {
     pub(crate) indices: &'a [u32],
     /// The number of these that were not in the body themselves.
-    pub(crate) rode_along: u32,
+    pub(crate) covered: u32,
     /// True if the request also contained another job.
     pub(crate) shared: bool,
     pub(crate) status: &'a PurgeStatus,
@@ -130,7 +130,7 @@ impl PurgeProgress {
             }
         }
         self.state.batches += 1;
-        self.state.deduplicated += accepted.rode_along;
+        self.state.deduplicated += accepted.covered;
         self.state.coalesced += u32::from(accepted.shared);
         self.state.status = Some(accepted.status.clone());
         accepted.request_ids.iter().for_each(|id| self.note_request(id));
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     fn accepted(indices: &[u32]) -> AcceptedPaths<'_> {
-        AcceptedPaths { indices, rode_along: 0, shared: false, status: &PurgeStatus::Code(202), request_ids: &[] }
+        AcceptedPaths { indices, covered: 0, shared: false, status: &PurgeStatus::Code(202), request_ids: &[] }
     }
 
     #[test]
@@ -255,7 +255,7 @@ mod tests {
         let mut progress = PurgeProgress::resume(PurgeState::default(), 3);
         progress.note(&AcceptedPaths {
             indices: &[0, 2],
-            rode_along: 1,
+            covered: 1,
             shared: true,
             status: &PurgeStatus::Code(202),
             request_ids: &["r-1".to_owned()],

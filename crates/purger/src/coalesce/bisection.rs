@@ -83,7 +83,7 @@ impl Bisection {
 
     /// Removes `job`. True if a path went with it.
     pub(super) fn drop_job(&mut self, job: JobKey) -> bool {
-        let lost = without(&mut self.suspects, |other| other == job);
+        let lost = remove_jobs(&mut self.suspects, |other| other == job);
         self.refused &= !lost;
         lost
     }
@@ -99,7 +99,7 @@ impl Bisection {
 }
 
 /// Removes the paths of jobs that `is_gone` from `lines`. True if a line went with them.
-pub(super) fn without(lines: &mut Vec<RequestLine>, is_gone: impl Fn(JobKey) -> bool) -> bool {
+pub(super) fn remove_jobs(lines: &mut Vec<RequestLine>, is_gone: impl Fn(JobKey) -> bool) -> bool {
     let before = lines.len();
     lines.retain_mut(|line| {
         line.items.retain(|item| !is_gone(item.job));

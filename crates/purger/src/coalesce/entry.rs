@@ -142,7 +142,7 @@ impl JobEntry {
         self.shared.extend(accepted.trace.clone().filter(|_| is_shared));
         self.order.progress.note(&AcceptedPaths {
             indices: &share.indices,
-            rode_along: share.rode_along,
+            covered: share.covered,
             shared: is_shared,
             status: &accepted.status,
             request_ids: &accepted.request_ids,

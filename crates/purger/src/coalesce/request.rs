@@ -69,20 +69,20 @@ impl InFlightRequest {
 pub(super) struct JobShare {
     pub(super) indices: Vec<u32>,
     /// The number of them that are not in the body themselves.
-    pub(super) rode_along: u32,
+    pub(super) covered: u32,
 }
 
 pub(super) fn shares(lines: &[RequestLine]) -> BTreeMap<JobKey, JobShare> {
     let mut shares = BTreeMap::<JobKey, JobShare>::new();
-    let mut add = |item: PathRef, rode_along: u32| {
+    let mut add = |item: PathRef, covered: u32| {
         visits::count();
         let share = shares.entry(item.job).or_default();
         share.indices.push(item.index);
-        share.rode_along += rode_along;
+        share.covered += covered;
     };
     for line in lines {
-        for (item, rode_along) in line.contents().zip([0].into_iter().chain(std::iter::repeat(1))) {
-            add(item, rode_along);
+        for (item, covered) in line.contents().zip([0].into_iter().chain(std::iter::repeat(1))) {
+            add(item, covered);
         }
     }
     shares

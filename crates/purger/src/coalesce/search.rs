@@ -7,7 +7,7 @@ use genfleet_core::error::JobError;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    bisection::{Bisection, BisectionStep, without},
+    bisection::{Bisection, BisectionStep, remove_jobs},
     investigation::{Investigation, InvestigationId, RefusedLines, Stage},
     pack::{JobKey, PathRef, RequestLine, jobs_on},
     request::{InFlightRequest, RequestPurpose},
@@ -30,7 +30,7 @@ impl CoalescerState {
         match purpose {
             RequestPurpose::Pool => self.put_back(items(&lines)),
             RequestPurpose::Investigation(id) => {
-                let is_whole = !without(&mut lines, |job| self.is_gone(job));
+                let is_whole = !remove_jobs(&mut lines, |job| self.is_leaving(job));
                 if let Some(bisection) = self.bisection(id) {
                     bisection.put_back(lines, is_whole);
                 }
@@ -44,7 +44,7 @@ impl CoalescerState {
         let InFlightRequest { mut lines, purpose, .. } = request;
         let covered: Vec<PathRef> = lines.iter_mut().flat_map(|line| std::mem::take(&mut line.covered)).collect();
         self.put_back(covered);
-        let is_whole = !without(&mut lines, |job| self.is_gone(job));
+        let is_whole = !remove_jobs(&mut lines, |job| self.is_leaving(job));
         match purpose {
             RequestPurpose::Pool => {
                 let id = self.new_id();
@@ -139,7 +139,7 @@ impl CoalescerState {
             BisectionStep::Over => self.close(id),
         }
         if self.open_investigations == 0 {
-            self.hurry_all();
+            self.make_all_urgent();
         }
     }
 
@@ -179,7 +179,9 @@ impl CoalescerState {
                         ask.cancel();
                     }
                 }
-                Some(Stage::Waiting(refused)) => refused.is_whole &= !without(&mut refused.lines, |other| other == job),
+                Some(Stage::Waiting(refused)) => {
+                    refused.is_whole &= !remove_jobs(&mut refused.lines, |other| other == job);
+                }
                 None => {}
             }
         }

@@ -49,9 +49,9 @@ pub(super) struct CoalescerState {
     linger: Linger,
     pub(super) pool: PathPool,
     pub(super) entries: HashMap<JobKey, JobEntry>,
-    /// The urgent jobs in the pool, in the order of their waiting time.
-    hurried: BTreeSet<(Instant, JobKey)>,
-    unhurried: BTreeSet<JobKey>,
+    /// The jobs in the pool whose paths are urgent, the one that has waited longest first.
+    urgent: BTreeSet<(Instant, JobKey)>,
+    not_urgent: BTreeSet<JobKey>,
     /// Jobs that may have ended since the last event.
     maybe_over: Vec<JobKey>,
     /// Permits that are requested for waiting paths, and the turn up to which they are requested.
@@ -72,8 +72,8 @@ impl CoalescerState {
             linger: Linger::new(capacity.paths, linger, now),
             pool: PathPool::new(sharing, capacity),
             entries: HashMap::new(),
-            hurried: BTreeSet::new(),
-            unhurried: BTreeSet::new(),
+            urgent: BTreeSet::new(),
+            not_urgent: BTreeSet::new(),
             maybe_over: Vec::new(),
             asks: BTreeMap::new(),
             asked_until: None,
@@ -90,7 +90,7 @@ impl CoalescerState {
         let entry = JobEntry::new(order, reply, now);
         let remaining = entry.remaining();
         self.entries.insert(job, entry);
-        self.let_wait(job, remaining, Some(now));
+        self.add_to_pool(job, remaining, Some(now));
         self.maybe_over.push(job);
         self.linger.note_arrival(now);
     }
@@ -144,12 +144,12 @@ impl CoalescerState {
     }
 
     /// Returns true if no further request takes `job` along.
-    pub(super) fn is_gone(&self, job: JobKey) -> bool {
+    pub(super) fn is_leaving(&self, job: JobKey) -> bool {
         self.entries.get(&job).is_none_or(JobEntry::is_ending)
     }
 
-    /// Lets paths of `job` wait in the pool; `since` counts if none of it waits yet.
-    fn let_wait(&mut self, job: JobKey, paths: Vec<(u32, Arc<str>)>, since: Option<Instant>) {
+    /// Adds paths of `job` to the pool. If none of them is there yet, they wait `since` then, or are not urgent.
+    fn add_to_pool(&mut self, job: JobKey, paths: Vec<(u32, Arc<str>)>, since: Option<Instant>) {
         if paths.is_empty() {
             return;
         }
@@ -157,8 +157,8 @@ impl CoalescerState {
         if !self.pool.has(job) {
             entry.waiting_since = since;
             match since {
-                Some(since) => self.hurried.insert((since, job)),
-                None => self.unhurried.insert(job),
+                Some(since) => self.urgent.insert((since, job)),
+                None => self.not_urgent.insert(job),
             };
         }
         self.pool.add(job, paths);
@@ -166,23 +166,23 @@ impl CoalescerState {
 
     pub(super) fn take_waiting(&mut self, job: JobKey) -> Vec<(u32, Arc<str>)> {
         let waiting = self.pool.remove(job);
-        self.note_gone_from_pool(job);
+        self.remove_from_waiting(job);
         waiting
     }
 
-    fn note_gone_from_pool(&mut self, job: JobKey) {
+    fn remove_from_waiting(&mut self, job: JobKey) {
         if self.pool.has(job) {
             return;
         }
         match self.entries.get(&job).and_then(|entry| entry.waiting_since) {
-            Some(since) => self.hurried.remove(&(since, job)),
-            None => self.unhurried.remove(&job),
+            Some(since) => self.urgent.remove(&(since, job)),
+            None => self.not_urgent.remove(&job),
         };
     }
 
-    /// Lets paths wait again, with their job if it is held.
+    /// Lets paths wait again: in the pool, or with their job while it is held.
     pub(super) fn put_back(&mut self, items: impl IntoIterator<Item = PathRef>) {
-        // In a hurry only without an open investigation: what it still releases is to go with these.
+        // Not urgent during an investigation, so that they share a request with the paths that it releases.
         let since = (self.open_investigations == 0).then(Instant::now);
         for PathRef { job, index } in items {
             let Some(entry) = self.entries.get_mut(&job).filter(|entry| !entry.is_ending()) else { continue };
@@ -190,18 +190,18 @@ impl CoalescerState {
             if entry.is_held() {
                 entry.hold(vec![path]);
             } else {
-                self.let_wait(job, vec![path], since);
+                self.add_to_pool(job, vec![path], since);
             }
         }
     }
 
-    /// Lets nothing wait for an investigation any more.
-    pub(super) fn hurry_all(&mut self) {
+    /// Makes all waiting paths urgent, because no investigation is open any more.
+    pub(super) fn make_all_urgent(&mut self) {
         let now = Instant::now();
-        for job in std::mem::take(&mut self.unhurried) {
+        for job in std::mem::take(&mut self.not_urgent) {
             if let Some(entry) = self.entries.get_mut(&job) {
                 entry.waiting_since = Some(now);
-                self.hurried.insert((now, job));
+                self.urgent.insert((now, job));
             }
         }
     }
@@ -209,7 +209,7 @@ impl CoalescerState {
     /// Asks for as many permits as requests are due, and takes back what is asked for nobody. Returns when the next
     /// request will be due, if none is.
     pub(super) fn ask_when_due(&mut self, now: Instant) -> Option<Instant> {
-        let oldest = self.hurried.first().map(|(since, _)| *since);
+        let oldest = self.urgent.first().map(|(since, _)| *since);
         let waiting = WaitingPaths { distinct: self.pool.distinct(), jobs: self.entries.len(), oldest };
         let close_time = self.linger.close_time(waiting, now);
         let due = if close_time == CloseTime::Now { self.pool.full_requests().clamp(1, MAX_ASKS) } else { 0 };
@@ -258,7 +258,7 @@ impl CoalescerState {
     pub(super) fn begin_request(&mut self, ask: AskId, purpose: RequestPurpose) -> Option<OutgoingRequest> {
         let lines = match purpose {
             RequestPurpose::Pool => {
-                // One that was taken back goes back.
+                // A permit that is no longer asked for is returned.
                 self.asks.remove(&ask)?;
                 self.pack()
             }
@@ -284,7 +284,7 @@ impl CoalescerState {
     fn pack(&mut self) -> Vec<RequestLine> {
         let lines = self.pool.pack();
         for job in jobs_on(&lines) {
-            self.note_gone_from_pool(job);
+            self.remove_from_waiting(job);
         }
         lines
     }

@@ -145,7 +145,7 @@ proptest! {
             prop_assert!(named.insert(owner));
             purged.extend(found.purged.into_iter().map(|line| line.path));
             waiting = found.released;
-            without(&mut waiting, |job| job == owner);
+            remove_jobs(&mut waiting, |job| job == owner);
         }
         prop_assert_eq!(&named, &rejected);
         prop_assert!(requests <= 1 + 14 * named.len(), "{} for {}", requests, named.len());
