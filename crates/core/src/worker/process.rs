@@ -1,5 +1,5 @@
-//! One delivery from end to end. [`Engine::process`] tells the whole story, under one tracing span. What a worker's author
-//! wrote runs under panic guards: the validation here, the handler in [`attempt`].
+//! Processes one delivery from beginning to end, in one tracing span. Code of the worker's author runs under panic guards:
+//! the validation here, the handler in [`attempt`].
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -69,7 +69,7 @@ impl<H: JobHandler> Engine<H> {
         let headers = JobHeaders::read(&delivery.message.headers);
         let (job, payload) = match self.check(&mut delivery, &headers).await {
             Ok(valid) => valid,
-            // Boxed, here and below: it is rare and large, and each job would have room for it.
+            // Boxed, here and below: this future is large and rare, and every job would reserve its size.
             Err(reason) => return Box::pin(settle_not_run(&self.settlement, delivery, headers, reason)).await,
         };
         let Some((claim, mut delivery)) = self.claim(&job, &headers, delivery).await else { return };
@@ -186,7 +186,7 @@ impl<H: JobHandler> Engine<H> {
         self.in_flight.claim(&job.id, &body, headers.generation, delivery)
     }
 
-    /// Starts an attempt: notes when the job was first started, and makes the handler's view of it.
+    /// Creates the context of an attempt, and records when the job was first started.
     fn start_attempt(&self, job: &Job, mut headers: JobHeaders, delivery: &Delivery) -> (JobContext, JobHeaders) {
         let process = &self.kind().process;
         let now = process.clock.now();
@@ -256,7 +256,7 @@ impl<H: JobHandler> Engine<H> {
     }
 }
 
-/// The state that the job carries; the default of a job that was not started. An error where another version wrote it.
+/// Reads the state that the job carries: the default if it was not started. Fails if another version wrote it.
 fn read_state<H: JobHandler>(headers: &JobHeaders) -> serde_json::Result<H::State> {
     headers.state.as_deref().map_or_else(|| Ok(H::State::default()), serde_json::from_str)
 }

@@ -131,8 +131,8 @@ impl Settlement {
         &self.rounds[usize::from(sent)]
     }
 
-    /// Runs rounds until no job waits. While one waits for the audit, the next one gathers; its publications and
-    /// acknowledgements keep none waiting.
+    /// Runs rounds until no job waits. While a round waits for the audit, the next one gathers jobs. It does not wait for
+    /// the publications and acknowledgements of the round before.
     async fn run_rounds(self: Arc<Self>, sent: bool) {
         while let Some(jobs) = self.rounds(sent).next() {
             let last = jobs.iter().filter_map(|job| job.outcome.position.last).max();
@@ -264,7 +264,7 @@ impl Settlement {
             Ok(_) => {}
             Err(QueueError::TooLarge { size, settler: Some(settler) }) => {
                 delivery.settler = settler;
-                // Boxed: it is rare and large, and each settlement would have room for it.
+                // Boxed: this future is large and rare, and every settlement would reserve its size.
                 return Box::pin(self.leave_to_broker(delivery, outcome, size)).await;
             }
             Err(error) => {
@@ -280,12 +280,12 @@ impl Settlement {
         true
     }
 
-    /// Ends a job of which the broker takes no message any more that has its body: the broker itself moves it to the dead
-    /// letters. Returns true if that is durable.
+    /// Ends a job whose body is too large for any further message: the broker itself moves it to the dead letters. Returns
+    /// true if that is durable.
     async fn leave_to_broker(&self, delivery: Delivery, outcome: &JobOutcome, size: TooLarge) -> bool {
         match outcome {
             JobOutcome::GoesOn { headers, .. } => self.give_up_too_large(delivery, headers, size).await,
-            // Its event is published: only its dead letter, or its receivers', was not taken.
+            // Its event is published. Only its dead letter, or a webhook job, was refused.
             JobOutcome::Ends { .. } => {
                 let left = delivery.settler.leave_to_broker(Vec::new()).await;
                 outcome.count(&self.kind);
@@ -294,7 +294,7 @@ impl Settlement {
         }
     }
 
-    /// Ends a job that was to come back and that the broker does not take again because of its size.
+    /// Ends a job that would go on, but whose next message the broker refuses because of its size.
     async fn give_up_too_large(&self, delivery: Delivery, headers: &JobHeaders, size: TooLarge) -> bool {
         let message = &delivery.message;
         let id = decode::extract_id(&message.body, message.message_id.as_deref(), message.timestamp);
