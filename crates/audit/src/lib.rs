@@ -190,7 +190,7 @@ impl Audit {
         let time = self.shared.clock.now();
         let mut state = self.shared.state();
         let stamp = state.append(about, fact, detail, time);
-        self.shared.lines_came(state);
+        self.shared.notify_writer(state);
         stamp
     }
 
@@ -214,7 +214,7 @@ impl Audit {
             Some((subject, seq))
         };
         let appended = facts.filter_map(&mut append).collect();
-        self.shared.lines_came(state);
+        self.shared.notify_writer(state);
         appended
     }
 
@@ -297,7 +297,7 @@ impl Audit {
 impl Shared {
     /// Wakes the writer if no thread writes. A thread that lingers takes the lines after [`LINGER`](writer::LINGER), or
     /// as soon as a task waits for them ([`Self::hurry`]).
-    fn lines_came(&self, state: MutexGuard<'_, AuditState>) {
+    fn notify_writer(&self, state: MutexGuard<'_, AuditState>) {
         let lingers = state.lingers;
         drop(state);
         if !lingers {

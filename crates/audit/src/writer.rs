@@ -98,7 +98,7 @@ impl Writer {
     async fn run(self) {
         let Self { shared, mut log } = self;
         loop {
-            shared.lines_wait().await;
+            shared.wait_for_lines().await;
             let (name, writing) = (log.name(), Arc::clone(&shared));
             let turn = move || {
                 let result = writing.write_turn(&mut log);
@@ -179,7 +179,7 @@ impl Shared {
     }
 
     /// Waits until there are lines to write.
-    async fn lines_wait(&self) {
+    async fn wait_for_lines(&self) {
         while self.state().waiting.is_empty() {
             self.work.notified().await;
         }

@@ -43,7 +43,7 @@ struct Expected {
 
 impl InFlight {
     /// Records that a scan goes back to the queue for this time.
-    pub(crate) fn leaves(&self, scan: &ScanId, wait: Duration) {
+    pub(crate) fn record_departure(&self, scan: &ScanId, wait: Duration) {
         let name = self.name(scan);
         let mut expected = self.expected();
         if expected.scans.len() < MOST {
@@ -52,8 +52,8 @@ impl InFlight {
         expected.show();
     }
 
-    /// Records that a scan returned from the queue. It leaves again with [`leaves`](Self::leaves).
-    pub(crate) fn comes(&self, scan: &ScanId) {
+    /// Records that a scan returned from the queue. It leaves again with [`record_departure`](Self::record_departure).
+    pub(crate) fn record_return(&self, scan: &ScanId) {
         let name = self.name(scan);
         let mut expected = self.expected();
         if let Some(at) = expected.scans.get(&name) {
@@ -116,10 +116,10 @@ mod tests {
     async fn a_scan_counts_from_its_order_to_its_end() {
         let in_flight = InFlight::default();
         for number in 0..3 {
-            in_flight.leaves(&scan(number), Duration::from_secs(5));
+            in_flight.record_departure(&scan(number), Duration::from_secs(5));
         }
-        in_flight.comes(&scan(0));
-        in_flight.leaves(&scan(0), Duration::from_secs(5));
+        in_flight.record_return(&scan(0));
+        in_flight.record_departure(&scan(0), Duration::from_secs(5));
         in_flight.record_end(&scan(1));
         in_flight.record_end(&scan(7));
         assert_eq!(count(&in_flight), 2);
@@ -129,7 +129,7 @@ mod tests {
     async fn one_that_another_process_took_is_forgotten_and_one_that_waits_in_a_long_line_is_not() {
         let in_flight = InFlight::default();
         tokio::spawn(in_flight.clone().forget_lost());
-        in_flight.leaves(&scan(0), Duration::from_secs(5));
+        in_flight.record_departure(&scan(0), Duration::from_secs(5));
         sleep(Duration::from_secs(34)).await;
         assert_eq!(count(&in_flight), 1);
         sleep(Duration::from_secs(12)).await;
@@ -137,10 +137,10 @@ mod tests {
 
         // The line grows, and all come later and later.
         for round in 1..40_u64 {
-            in_flight.leaves(&scan(1), Duration::from_secs(5));
+            in_flight.record_departure(&scan(1), Duration::from_secs(5));
             sleep(Duration::from_secs(5 + round * 10)).await;
             assert_eq!(count(&in_flight), 1, "round {round}");
-            in_flight.comes(&scan(1));
+            in_flight.record_return(&scan(1));
         }
     }
 
@@ -148,7 +148,7 @@ mod tests {
     async fn the_count_is_bounded() {
         let in_flight = InFlight::default();
         for number in 0..MOST + 10 {
-            in_flight.leaves(&scan(number), Duration::from_secs(5));
+            in_flight.record_departure(&scan(number), Duration::from_secs(5));
         }
         assert_eq!(count(&in_flight), MOST);
     }

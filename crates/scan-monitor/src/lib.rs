@@ -13,7 +13,7 @@ use genfleet_core::{
     contract::ContractTerms,
     error::{ErrorClass, JobError},
     genesys::ApiError,
-    handler::{JobContext, JobHandler, Progress as Step, Services},
+    handler::{JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
     metric,
     options::{self, ConfigError},
@@ -105,20 +105,20 @@ impl JobHandler for ScanMonitor {
         contract::terms()
     }
 
-    async fn handle(&self, job: &JobContext, payload: Payload, state: ScanState) -> Result<Step<Self>, JobError> {
+    async fn handle(&self, job: &JobContext, payload: Payload, state: ScanState) -> Result<Progress<Self>, JobError> {
         let step = match state.scan {
             None => self.order(job, &payload).await,
             Some(scan) => self.follow(job, &payload, scan).await,
         };
         if step.is_ok() {
-            self.registrations.see_to(&payload.quarantine_action, job);
+            self.registrations.start_if_due(&payload.quarantine_action, job);
         }
         step
     }
 }
 
 impl ScanMonitor {
-    async fn order(&self, job: &JobContext, payload: &Payload) -> Result<Step<Self>, JobError> {
+    async fn order(&self, job: &JobContext, payload: &Payload) -> Result<Progress<Self>, JobError> {
         let asked = job.now();
         self.take_turn(job).await?;
         let id = api::order(job, &payload.file_id).await?;
@@ -138,8 +138,8 @@ impl ScanMonitor {
     }
 
     /// Polls once, and decides the next step.
-    async fn follow(&self, job: &JobContext, payload: &Payload, mut scan: Scan) -> Result<Step<Self>, JobError> {
-        self.in_flight.comes(&scan.id);
+    async fn follow(&self, job: &JobContext, payload: &Payload, mut scan: Scan) -> Result<Progress<Self>, JobError> {
+        self.in_flight.record_return(&scan.id);
         let polled = api::poll(job, &payload.file_id, &scan.id).await;
         if polled.as_ref().map_or_else(|error| error.requests, |_| 1) > 0 {
             scan.polls += 1;
@@ -157,13 +157,13 @@ impl ScanMonitor {
         payload: &Payload,
         scan: &Scan,
         status: &ScanStatus,
-    ) -> Result<Step<Self>, Box<JobError>> {
+    ) -> Result<Progress<Self>, Box<JobError>> {
         let now = job.now();
         let report = || scan.report(payload, Some(status), now);
         match status.verdict() {
             ScanVerdict::Completed => {
                 self.end_following(scan, Some(status));
-                Ok(Step::Done(report()))
+                Ok(Progress::Done(report()))
             }
             ends @ (ScanVerdict::Unknown | ScanVerdict::Failed) => {
                 self.end_following(scan, Some(status));
@@ -195,7 +195,7 @@ impl ScanMonitor {
         payload: &Payload,
         scan: &Scan,
         error: ApiError,
-    ) -> Result<Step<Self>, Box<JobError>> {
+    ) -> Result<Progress<Self>, Box<JobError>> {
         let now = job.now();
         let (age, report) = (scan.age(now), || scan.report(payload, None, now));
         match (error.class, error.status) {
@@ -230,10 +230,10 @@ impl ScanMonitor {
     }
 
     /// Returns the job to the queue until the next poll.
-    fn again(&self, job: &JobContext, scan: &Scan, at_least: Duration) -> Step<Self> {
+    fn again(&self, job: &JobContext, scan: &Scan, at_least: Duration) -> Progress<Self> {
         let again_in = self.pace.wait(scan.age(job.now()), fastrand::f64()).max(at_least);
-        self.in_flight.leaves(&scan.id, again_in);
-        Step::Begun { state: ScanState::from(scan), again_in }
+        self.in_flight.record_departure(&scan.id, again_in);
+        Progress::Begun { state: ScanState::from(scan), again_in }
     }
 
     /// Ends following the scan.

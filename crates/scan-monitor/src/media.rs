@@ -11,7 +11,7 @@ use genfleet_core::{
     clock::SystemClock,
     contract::ContractTerms,
     error::{ErrorClass, JobError},
-    handler::{JobContext, JobHandler, Progress as Step, ServiceCheck, Services},
+    handler::{JobContext, JobHandler, Progress, ServiceCheck, Services},
     job::{Kind, Violation},
     metric,
     options::ConfigError,
@@ -102,7 +102,12 @@ impl JobHandler for MediaScan {
         contract::terms()
     }
 
-    async fn handle(&self, job: &JobContext, payload: MediaPayload, state: MediaState) -> Result<Step<Self>, JobError> {
+    async fn handle(
+        &self,
+        job: &JobContext,
+        payload: MediaPayload,
+        state: MediaState,
+    ) -> Result<Progress<Self>, JobError> {
         let Some(kind) = payload.source.kind() else {
             return Err(JobError::permanent("invalid_job", "the source is not exactly one"));
         };
@@ -191,7 +196,7 @@ impl MediaScan {
         payload: &MediaPayload,
         kind: SourceKind<'_>,
         findings: Findings,
-    ) -> Result<Step<Self>, JobError> {
+    ) -> Result<Progress<Self>, JobError> {
         let found = findings.worst().and_then(|file| file.sha256.as_ref());
         if let (Some(wanted), Some(found)) = (&payload.sha256, found)
             && !wanted.eq_ignore_ascii_case(found)
@@ -201,17 +206,17 @@ impl MediaScan {
             return Err(JobError::permanent("content_changed", message).with_report(json(&report)));
         }
         if findings.result() != ScanResult::Malware {
-            return Ok(Step::Done(findings.report(payload, OnThreat::None)));
+            return Ok(Progress::Done(findings.report(payload, OnThreat::None)));
         }
         counter!(metric::THREATS_DETECTED).increment(1);
         if payload.on_threat() == OnThreat::None {
-            return Ok(Step::Done(findings.report(payload, OnThreat::None)));
+            return Ok(Progress::Done(findings.report(payload, OnThreat::None)));
         }
         if findings.files.len() > MOST_FILES_KEPT {
             return self.act(job, payload, kind, &findings).await;
         }
         let state = MediaState { waiting_since: None, findings: Some(findings) };
-        Ok(Step::Begun { state, again_in: Duration::ZERO })
+        Ok(Progress::Begun { state, again_in: Duration::ZERO })
     }
 
     /// Acts on malware. The verdict is in the event even if the action fails.
@@ -221,16 +226,16 @@ impl MediaScan {
         payload: &MediaPayload,
         kind: SourceKind<'_>,
         findings: &Findings,
-    ) -> Result<Step<Self>, JobError> {
+    ) -> Result<Progress<Self>, JobError> {
         match act::act(job, payload, kind, findings).await {
-            Ok(()) => Ok(Step::Done(findings.report(payload, payload.on_threat()))),
+            Ok(()) => Ok(Progress::Done(findings.report(payload, payload.on_threat()))),
             Err(error) => Err(error.with_report(json(&findings.report(payload, OnThreat::None)))),
         }
     }
 }
 
 /// Returns the job to the queue until the file exists, at most for --settle-timeout.
-fn wait(job: &JobContext, state: &MediaState) -> Result<Step<MediaScan>, Box<JobError>> {
+fn wait(job: &JobContext, state: &MediaState) -> Result<Progress<MediaScan>, Box<JobError>> {
     let now = job.now();
     let since = state.waiting_since.as_ref().and_then(|since| since.parse::<Timestamp>().ok()).unwrap_or(now);
     let limit = SignedDuration::try_from(job.settle_timeout).unwrap_or(SignedDuration::MAX);
@@ -242,7 +247,7 @@ fn wait(job: &JobContext, state: &MediaState) -> Result<Step<MediaScan>, Box<Job
         let error = JobError::new(ErrorClass::Transient, "media_not_ready", message);
         return Err(Box::new(error.with_state(json(&state))));
     }
-    Ok(Step::Begun { state, again_in: NOT_YET })
+    Ok(Progress::Begun { state, again_in: NOT_YET })
 }
 
 fn link_expired(is_final: bool, why: &str) -> JobError {

@@ -57,7 +57,7 @@ impl Registrations {
     }
 
     /// Starts the registration for `action` if it is due. Does not wait.
-    pub(crate) fn see_to(&self, action: &str, job: &JobContext) {
+    pub(crate) fn start_if_due(&self, action: &str, job: &JobContext) {
         let Some(url) = &self.url else { return };
         let Some(turn) = self.turn(action) else { return };
         let (client, url, stop) = (self.client.clone(), url.clone(), job.stop.clone());

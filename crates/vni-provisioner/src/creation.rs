@@ -108,7 +108,7 @@ pub(crate) async fn survey(
 
 /// Creates the interface of `plan` with one request, and looks it up if the result is unknown.
 pub(crate) async fn order(job: &JobContext, plan: &InterfacePlan, recent: &Recent) -> Result<Ordered, Unordered> {
-    recent.orders(plan);
+    recent.record_order(plan);
     let error = match api::create(job, plan).await {
         Ok(id) => {
             recent.record_possible_creation(plan);
@@ -117,7 +117,7 @@ pub(crate) async fn order(job: &JobContext, plan: &InterfacePlan, recent: &Recen
         Err(error) => error,
     };
     let Some(doubt) = doubt(&error) else {
-        recent.is_not_there(plan);
+        recent.record_absent(plan);
         return Err(Unordered { error: error.into(), may_be_made: false });
     };
     recent.record_possible_creation(plan);

@@ -13,7 +13,7 @@ use genfleet_core::{
     contract::ContractTerms,
     error::JobError,
     failure::Failure,
-    handler::{JobContext, JobHandler, Progress as Step, Services},
+    handler::{JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
     options::{self, ConfigError},
     turns::{Turns, busy},
@@ -106,7 +106,7 @@ impl JobHandler for VniProvisioner {
         contract::terms()
     }
 
-    async fn handle(&self, job: &JobContext, payload: Payload, state: VniState) -> Result<Step<Self>, JobError> {
+    async fn handle(&self, job: &JobContext, payload: Payload, state: VniState) -> Result<Progress<Self>, JobError> {
         let plan = payload.plan().map_err(|broken| JobError::invalid(broken.into()))?;
         let has_begun = state != VniState::default();
         let Some(turn) = self.organisations.enter(&plan.organization_id, &job.id, has_begun) else {
@@ -114,7 +114,7 @@ impl JobHandler for VniProvisioner {
             return Err(busy(job, "organization_busy", message));
         };
         let step = self.step(job, &plan, state).await?;
-        if matches!(step, Step::Begun { .. }) {
+        if matches!(step, Progress::Begun { .. }) {
             turn.keep(Duration::ZERO);
         }
         Ok(step)
@@ -123,7 +123,7 @@ impl JobHandler for VniProvisioner {
 
 impl VniProvisioner {
     /// Provides the interface, with a durable state before each step; then its routing; or removes it after a failure.
-    async fn step(&self, job: &JobContext, plan: &InterfacePlan, state: VniState) -> Result<Step<Self>, JobError> {
+    async fn step(&self, job: &JobContext, plan: &InterfacePlan, state: VniState) -> Result<Progress<Self>, JobError> {
         if state.interface_id.is_none() {
             return self.provide(job, plan, state).await;
         }
@@ -138,7 +138,12 @@ impl VniProvisioner {
 
     /// Reads the existing interfaces, records the intent to create one, and creates it. If the process dies, the
     /// recorded intent shows that the interface may be this job's own.
-    async fn provide(&self, job: &JobContext, plan: &InterfacePlan, state: VniState) -> Result<Step<Self>, JobError> {
+    async fn provide(
+        &self,
+        job: &JobContext,
+        plan: &InterfacePlan,
+        state: VniState,
+    ) -> Result<Progress<Self>, JobError> {
         let may_be_own = state.may_have_ordered(job);
         let survey = creation::survey(job, plan, &self.rules, &self.recent).await;
         match (survey, state.order) {
@@ -154,7 +159,12 @@ impl VniProvisioner {
         }
     }
 
-    async fn create(&self, job: &JobContext, plan: &InterfacePlan, may_be_own: bool) -> Result<Step<Self>, JobError> {
+    async fn create(
+        &self,
+        job: &JobContext,
+        plan: &InterfacePlan,
+        may_be_own: bool,
+    ) -> Result<Progress<Self>, JobError> {
         job.record_progress(&VniState::ordering(Some(Order::Sent)), Map::new());
         match creation::order(job, plan, &self.recent).await {
             Ok(Ordered::Made(id)) => Ok(at_once(VniState::created(job, id))),
@@ -168,16 +178,21 @@ impl VniProvisioner {
     async fn remove(&self, job: &JobContext, plan: &InterfacePlan, state: &VniState, failure: Failure) -> JobError {
         let ended = rollback::remove(job, state, failure).await;
         if ended.details.get("rolledBack") == Some(&true.into()) {
-            self.recent.is_not_there(plan);
+            self.recent.record_absent(plan);
         }
         state.attach_to(ended)
     }
 
-    async fn route(&self, job: &JobContext, plan: &InterfacePlan, mut state: VniState) -> Result<Step<Self>, JobError> {
+    async fn route(
+        &self,
+        job: &JobContext,
+        plan: &InterfacePlan,
+        mut state: VniState,
+    ) -> Result<Progress<Self>, JobError> {
         job.record_progress(&state, state.error_details(false));
         let table = &plan.routing_table_id;
         let routed = routing::converge(job, table, self.routing_poll_interval, &mut state.routing_polls).await;
-        let Err(error) = routed else { return Ok(Step::Done(state.report(job))) };
+        let Err(error) = routed else { return Ok(Progress::Done(state.report(job))) };
         match rollback::judge(job, plan, &state, error) {
             RollbackDecision::GoesOn(error) => Err(state.attach_to(error)),
             RollbackDecision::Stays(error) => Err(error),
@@ -198,6 +213,6 @@ fn end_without_interface(error: JobError, may_be_made: bool) -> JobError {
 }
 
 /// Makes `state` durable and continues at once, in this or another process.
-fn at_once(state: VniState) -> Step<VniProvisioner> {
-    Step::Begun { state, again_in: Duration::ZERO }
+fn at_once(state: VniState) -> Progress<VniProvisioner> {
+    Progress::Begun { state, again_in: Duration::ZERO }
 }

@@ -25,7 +25,7 @@ struct RecentOrder {
 impl Recent {
     /// Records that `plan` is about to be created. This is recorded first, because the request may still arrive if the
     /// attempt is interrupted.
-    pub(crate) fn orders(&self, plan: &InterfacePlan) {
+    pub(crate) fn record_order(&self, plan: &InterfacePlan) {
         self.note(plan, Instant::now() + 2 * READ_LAG);
     }
 
@@ -35,7 +35,7 @@ impl Recent {
     }
 
     /// Records that the interface was not created, or is deleted.
-    pub(crate) fn is_not_there(&self, plan: &InterfacePlan) {
+    pub(crate) fn record_absent(&self, plan: &InterfacePlan) {
         let mut all = self.lock();
         if let Some(ordered) = all.get_mut(&plan.organization_id) {
             ordered.retain(|one| !one.plan.is_same(plan));

@@ -120,7 +120,7 @@ impl KindConsumer {
                 next = lanes.jobs.next() => Some((Lane::Jobs, next)),
                 next = lanes.resume.next() => Some((Lane::Resume, next)),
                 next = next_suspect(&mut lanes.suspect) => Some((Lane::Suspect, next)),
-                () = self.suspects_due(), if lanes.suspect.is_none() => None,
+                () = self.wait_until_suspects_due(), if lanes.suspect.is_none() => None,
             };
             let Some((lane, next)) = arrived else {
                 lanes.suspect = Some(self.consumer(channels, Lane::Suspect).await?);
@@ -135,7 +135,7 @@ impl KindConsumer {
     }
 
     /// Waits until the worker has asked for suspects and none is unsettled.
-    async fn suspects_due(&self) {
+    async fn wait_until_suspects_due(&self) {
         self.buffer.wait_until_suspects_wanted().await;
         self.flows.of(Lane::Suspect).idle().await;
     }

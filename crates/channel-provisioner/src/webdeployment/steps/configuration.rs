@@ -9,7 +9,7 @@ use genfleet_core::{
 };
 use tokio::time::Instant;
 
-use super::{DeploymentStep, DeploymentSteps, READ_LAG, SETTLING, TRY_EVERY, given_up};
+use super::{DeploymentStep, DeploymentSteps, READ_LAG, SETTLING, TRY_EVERY, conflict_error};
 use crate::webdeployment::{
     api::{self, Changed, Object, Ordered},
     payload::Document,
@@ -132,7 +132,7 @@ impl DeploymentSteps<'_> {
         self.record_creation_begun();
         let error = match self.api.create_configuration(&self.plan.new_configuration(document)).await {
             Ordered::Made(made) => {
-                self.has_configuration(&made, false);
+                self.set_configuration(&made, false);
                 return Ok(DeploymentStep::Again(SETTLING));
             }
             Ordered::Refused(error) => {
@@ -158,11 +158,11 @@ impl DeploymentSteps<'_> {
     /// Returns a configuration with the job's marker, which an earlier attempt or a request with a lost answer created.
     fn adopt_configuration(&mut self, own: &Object) -> DeploymentStep {
         self.record_found(api::CONFIGURATIONS, "configurationId", own);
-        self.has_configuration(own, self.was_interrupted);
+        self.set_configuration(own, self.was_interrupted);
         DeploymentStep::Again(Duration::ZERO)
     }
 
-    fn has_configuration(&mut self, object: &Object, unanswered: bool) {
+    fn set_configuration(&mut self, object: &Object, unanswered: bool) {
         let id = api::id(object).unwrap_or_default().to_owned();
         let changed_at_ms = self.job.now().as_millisecond();
         self.state.configuration = Some(ConfigurationState { id, version: None, made: true, changed_at_ms });

@@ -8,7 +8,7 @@ use genfleet_core::{
 };
 use tokio::time::Instant;
 
-use super::{DeploymentStep, DeploymentSteps, READ_LAG, SETTLING, TRY_EVERY, given_up};
+use super::{DeploymentStep, DeploymentSteps, READ_LAG, SETTLING, TRY_EVERY, conflict_error};
 use crate::webdeployment::{
     api::{self, Changed, Object, Ordered, published_version},
     plan::is_named,
@@ -41,7 +41,7 @@ impl DeploymentSteps<'_> {
         loop {
             match self.api.create_deployment(&body).await {
                 Ordered::Made(made) => {
-                    self.has_deployment(api::id(&made).unwrap_or_default(), Provided::Created);
+                    self.set_deployment(api::id(&made).unwrap_or_default(), Provided::Created);
                     return Ok(DeploymentStep::Again(SETTLING));
                 }
                 Ordered::Refused(error) => {
@@ -105,11 +105,11 @@ impl DeploymentSteps<'_> {
             self.state.configuration = Some(ConfigurationState { id, version, made: false, changed_at_ms: 0 });
         }
         let how = if self.plan.deployment_id.is_some() { Provided::Updated } else { Provided::Adopted };
-        self.has_deployment(id, how);
+        self.set_deployment(id, how);
         Ok(DeploymentStep::Again(Duration::ZERO))
     }
 
-    fn has_deployment(&mut self, id: &str, how: Provided) {
+    fn set_deployment(&mut self, id: &str, how: Provided) {
         let at_ms = self.job.now().as_millisecond();
         self.state.deployment = Some(DeploymentState { id: id.to_owned(), how, at_ms });
         (self.state.unanswered, self.state.wait) = (false, None);
@@ -126,7 +126,7 @@ impl DeploymentSteps<'_> {
             };
             match self.api.put_deployment(target, &self.plan.change_deployment(read, id, version)).await {
                 Ok(Changed::Done) => {
-                    self.has_deployment(target, Provided::Updated);
+                    self.set_deployment(target, Provided::Updated);
                     return Ok(DeploymentStep::Again(SETTLING));
                 }
                 Ok(Changed::Stale(error)) => (rounds, refused) = (rounds + 1, Some(error)),

@@ -18,7 +18,7 @@ impl DeploymentSteps<'_> {
         let id = configuration.id.clone();
         while self.was_interrupted {
             if let Some(version) = self.own_version(&configuration).await? {
-                return Ok(self.has_version(configuration, version));
+                return Ok(self.set_version(configuration, version));
             }
             if self.reads_are_settled() {
                 self.record_nothing_created();
@@ -53,13 +53,13 @@ impl DeploymentSteps<'_> {
                 Ordered::Made(version) => {
                     self.was_interrupted = false;
                     let version = published_version(&version).unwrap_or_default();
-                    return Ok(self.has_version(configuration, version));
+                    return Ok(self.set_version(configuration, version));
                 }
                 Ordered::Refused(error) if self.is_lag(&error, &configuration) => self.pause(TRY_EVERY).await?,
                 Ordered::Refused(error) => {
                     self.state.unanswered = self.was_interrupted;
                     return match self.own_version(&configuration).await? {
-                        Some(version) => Ok(self.has_version(configuration, version)),
+                        Some(version) => Ok(self.set_version(configuration, version)),
                         None => Err(error),
                     };
                 }
@@ -78,7 +78,7 @@ impl DeploymentSteps<'_> {
         loop {
             self.pause(SETTLING).await?;
             if let Some(version) = self.own_version(&configuration).await? {
-                return Ok(self.has_version(configuration, version));
+                return Ok(self.set_version(configuration, version));
             }
             if Instant::now() >= until {
                 return Err(JobError { class: ErrorClass::Transient, ..error });
@@ -93,7 +93,7 @@ impl DeploymentSteps<'_> {
         Ok(survey::newest(&versions))
     }
 
-    pub(super) fn has_version(&mut self, configuration: ConfigurationState, version: String) -> DeploymentStep {
+    pub(super) fn set_version(&mut self, configuration: ConfigurationState, version: String) -> DeploymentStep {
         let changed_at_ms = self.job.now().as_millisecond();
         self.state.configuration = Some(ConfigurationState { version: Some(version), changed_at_ms, ..configuration });
         self.state.unanswered = self.was_interrupted;
