@@ -28,6 +28,7 @@ mod options;
 mod outcome;
 mod process;
 mod publications;
+mod queue_options;
 mod rounds;
 mod runtime;
 mod settlement;
@@ -44,7 +45,8 @@ pub use self::{
     kinds::{ChosenKinds, HandlerRow, JobHandlers, OptionsOfTwo, warnings_of_kinds},
     large_body::offload,
     metric_series::start_metrics,
-    options::{DEFAULT_STORE, QueueOptions, WorkerOptions},
+    options::WorkerOptions,
+    queue_options::{DEFAULT_STORE, QueueOptions},
     runtime::{ProcessEnd, Runtime},
     shutdown::Signals,
     unknown_kinds::reject_unknown_job,

@@ -18,7 +18,8 @@ use tracing::{info, warn};
 use super::{
     kinds::{ChosenKinds, JobHandlers, warnings_of_kinds},
     metric_series::start_metrics,
-    options::{QueueOptions, WorkerOptions},
+    options::WorkerOptions,
+    queue_options::QueueOptions,
     runtime::{EXIT_USAGE, ProcessEnd, Runtime},
     shutdown::Signals,
 };
