@@ -128,12 +128,11 @@ impl Channel {
             format!("the channel that was there differs from what this job asks for: {member}")
         }));
         let message = self.report(answer.status, true);
-        let shown = |member: &str, else_told: String| {
-            found.get(member).and_then(Value::as_str).map_or(else_told, str::to_owned)
-        };
+        let found_text =
+            |member: &str, default: String| found.get(member).and_then(Value::as_str).map_or(default, str::to_owned);
         ChannelReport {
-            name: shown("name", message.name),
-            queue_id: shown("queueId", message.queue_id),
+            name: found_text("name", message.name),
+            queue_id: found_text("queueId", message.queue_id),
             security_profile: message.security_profile.with_members_of(&found["security"]),
             ..message
         }

@@ -46,12 +46,12 @@ fn ours<'a>(
 fn differing(wanted: &Queue, reported: &ReportedQueue) -> Vec<String> {
     let arguments: Map<String, Value> =
         wanted.arguments.iter().map(|(name, argument)| ((*name).to_owned(), json!(argument))).collect();
-    let shown = |value: Option<&Value>| value.map_or("not set".to_owned(), ToString::to_string);
+    let describe = |value: Option<&Value>| value.map_or("not set".to_owned(), ToString::to_string);
     let names: BTreeSet<_> = arguments.keys().chain(reported.arguments.keys()).collect();
     let differing = names.into_iter().filter(|name| arguments.get(*name) != reported.arguments.get(*name));
     differing
         .map(|name| {
-            let (is, should) = (shown(reported.arguments.get(name)), shown(arguments.get(name)));
+            let (is, should) = (describe(reported.arguments.get(name)), describe(arguments.get(name)));
             format!("queue {}: {name} is {is} and should be {should}", wanted.name)
         })
         .collect()

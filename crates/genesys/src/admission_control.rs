@@ -269,11 +269,11 @@ impl AdmissionControl {
 
     /// Begins, changes or ends the hold that the worker of `kind` sets itself.
     pub(crate) fn set_worker_hold(&mut self, kind: Kind, hold: Option<WorkerHold>) {
-        let told = hold.clone();
+        let reported = hold.clone();
         if !self.workers.set(kind, hold) {
             return;
         }
-        if let Some(WorkerHold { reason, why, .. }) = told {
+        if let Some(WorkerHold { reason, why, .. }) = reported {
             warn!(%kind, reason, why, "this kind is on hold");
         } else {
             info!(%kind, "the hold of this kind is over");

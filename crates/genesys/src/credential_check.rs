@@ -102,8 +102,8 @@ impl GenesysClient {
                 TokenCheckOutcome::Refused { reported }
             }
             TokenResponse::Away => {
-                let said = error_sentence(&error_details(&received.body));
-                TokenCheckOutcome::Away { reported: format!("{} {said}", received.status) }
+                let sentence = error_sentence(&error_details(&received.body));
+                TokenCheckOutcome::Away { reported: format!("{} {sentence}", received.status) }
             }
         }
     }

@@ -85,8 +85,8 @@ impl<'a> ReceivedAnswer<'a> {
 
     pub(crate) fn into_error(self, class: ErrorClass, code: &'static str) -> ApiError {
         let hint = self.mismatch.clone().unwrap_or_else(|| self.hint(class));
-        let said = error_sentence(&self.details);
-        let message = format!("{}: {} {said}{hint}", self.request.name(), self.status());
+        let sentence = error_sentence(&self.details);
+        let message = format!("{}: {} {sentence}{hint}", self.request.name(), self.status());
         let wait = self.wait.unwrap_or_default();
         ApiError { retry_after: wait, ..self.into_error_saying(ApiError::new(class, code, message)) }
     }

@@ -192,10 +192,10 @@ impl ApiRequest {
 
     /// Describes how `body` is about something else than what was asked for, if it is.
     pub(super) fn find_mismatch(&self, body: &[u8]) -> Option<String> {
-        let said: Map<String, Value> =
+        let answer: Map<String, Value> =
             if self.about.is_empty() { return None } else { serde_json::from_slice(body).ok()? };
         self.about.iter().find_map(|(member, asked)| {
-            let found = match said.get(*member)? {
+            let found = match answer.get(*member)? {
                 Value::Null => return None,
                 Value::String(text) => text.clone(),
                 other => other.to_string(),

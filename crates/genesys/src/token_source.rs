@@ -258,8 +258,8 @@ impl TokenSource {
         match exchange {
             Ok(response) => {
                 let details = error_details(&response.body);
-                let said = error_sentence(&details);
-                let message = format!("the token endpoint answered {}: {said}", response.status);
+                let sentence = error_sentence(&details);
+                let message = format!("the token endpoint answered {}: {sentence}", response.status);
                 let retry_after = limits::retry_after(&response.headers, self.clock.now()).unwrap_or_default();
                 let error = ApiError::new(ErrorClass::Transient, "api_unavailable", message);
                 ApiError { retry_after, ..error.with_answer(response.status, &response.headers, details) }

@@ -54,7 +54,7 @@ impl TryFrom<String> for ScanId {
 
 /// The platform's status of a scan.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Said")]
+#[serde(try_from = "ReadStatus")]
 pub(crate) struct ScanStatus {
     /// `completed`, `failed`, or another word while the scan runs.
     pub status: String,
@@ -66,17 +66,17 @@ pub(crate) struct ScanStatus {
 
 /// The status as received, before it is checked.
 #[derive(Deserialize)]
-struct Said {
+struct ReadStatus {
     status: String,
     result: Option<String>,
     quarantined: Option<bool>,
 }
 
-impl TryFrom<Said> for ScanStatus {
+impl TryFrom<ReadStatus> for ScanStatus {
     type Error = &'static str;
 
-    fn try_from(said: Said) -> Result<Self, &'static str> {
-        let Said { status, result, quarantined } = said;
+    fn try_from(read: ReadStatus) -> Result<Self, &'static str> {
+        let ReadStatus { status, result, quarantined } = read;
         let words = [Some(&status), result.as_ref()].into_iter().flatten();
         if words.map(String::len).max() > Some(MAX_WORD_BYTES) {
             return Err("a status and a result are words: 256 bytes at most");

@@ -44,9 +44,9 @@ impl Inventory {
         let (mut entities, mut number) = (Vec::new(), 1);
         loop {
             let page = api::connections(job, organization_id, number).await?;
-            let shown = page.entities.unwrap_or_default();
-            let is_last = shown.is_empty();
-            entities.extend(shown);
+            let found = page.entities.unwrap_or_default();
+            let is_last = found.is_empty();
+            entities.extend(found);
             if is_last || entities.len() as u64 >= page.total {
                 return Ok(Self::of(&entities, page.total, organization_id));
             }
@@ -58,11 +58,11 @@ impl Inventory {
     pub(crate) fn of(entities: &[Value], total: u64, organization_id: Uuid) -> Self {
         let listed = entities.iter().map(|entity| (Listed::of(entity), entity));
         let (ours, others): (Vec<_>, Vec<_>) = listed.partition(|(one, _)| one.may_belong_to(organization_id));
-        let shown = entities.len() as u64;
-        let missing = || format!("the API says that there are {total} connections and shows {shown}");
-        let gap = ours.iter().find_map(|(one, entity)| one.unreadable(entity)).or((shown < total).then(missing));
-        let mut seen = HashSet::new();
-        let is_new = |one: &Listed| one.id.as_ref().is_none_or(|id| seen.insert(id.clone()));
+        let listed = entities.len() as u64;
+        let missing = || format!("the API says that there are {total} connections and shows {listed}");
+        let gap = ours.iter().find_map(|(one, entity)| one.unreadable(entity)).or((listed < total).then(missing));
+        let mut ids = HashSet::new();
+        let is_new = |one: &Listed| one.id.as_ref().is_none_or(|id| ids.insert(id.clone()));
         let connections: Vec<Listed> = ours.into_iter().map(|(one, _)| one).filter(is_new).collect();
         let count = total.saturating_sub(others.len() as u64).max(connections.len() as u64);
         Self { connections, count, gap }

@@ -20,7 +20,7 @@ pub(crate) async fn converge(
     polls: &mut u32,
 ) -> Result<(), JobError> {
     let expected = api::sync(job, table_id).await?;
-    let mut seen = String::new();
+    let mut last_result = String::new();
     for poll in 0..POLLS {
         if poll > 0 {
             pause(job, every).await?;
@@ -30,13 +30,13 @@ pub(crate) async fn converge(
                 *polls += 1;
                 return Ok(());
             }
-            Ok(hash) => seen = format!("its hash is {:?}", hash.unwrap_or_default()),
-            Err(why) => seen = why,
+            Ok(hash) => last_result = format!("its hash is {:?}", hash.unwrap_or_default()),
+            Err(why) => last_result = why,
         }
         *polls += 1;
     }
     let details = format!(
-        "routing table {table_id} did not converge to {expected:?} in {POLLS} looks {every:?} apart; at the last one {seen}"
+        "routing table {table_id} did not converge to {expected:?} in {POLLS} looks {every:?} apart; at the last one {last_result}"
     );
     Err(JobError::new(ErrorClass::Transient, "routing_not_converged", details))
 }

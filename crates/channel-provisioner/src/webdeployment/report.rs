@@ -58,17 +58,17 @@ impl WebDeploymentReport {
         domain: &str,
     ) -> Self {
         let configuration = state.configuration.clone().unwrap_or_default();
-        let shown = |member: &str| text(read, member).map(str::to_owned);
+        let read_text = |member: &str| text(read, member).map(str::to_owned);
         Self {
             deployment_id: deployment.id.clone(),
             configuration_id: configuration.id,
             configuration_version: configuration.version.unwrap_or_default(),
-            name: shown("name").unwrap_or_else(|| plan.name.clone()),
-            status: shown("status").unwrap_or_default(),
+            name: read_text("name").unwrap_or_else(|| plan.name.clone()),
+            status: read_text("status").unwrap_or_default(),
             flow_id: plan.flow_id.clone(),
             queue_verified: state.queue_verified,
             allowed_domains: plan.domains.clone().unwrap_or_default(),
-            snippet: shown("snippet"),
+            snippet: read_text("snippet"),
             created: deployment.how == Provided::Created,
             adopted: deployment.how == Provided::Adopted,
             updated: deployment.how == Provided::Updated,

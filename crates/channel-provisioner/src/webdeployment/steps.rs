@@ -136,8 +136,8 @@ impl<'a> DeploymentSteps<'a> {
 }
 
 fn conflict_error(refused: Option<JobError>, what: &str) -> JobError {
-    let said = refused.map(|error| error.message).unwrap_or_default();
+    let reason = refused.map(|error| error.message).unwrap_or_default();
     let message =
-        format!("somebody else changed {what} {STALE_ROUNDS} times in a row: find out who keeps changing it; {said}");
+        format!("somebody else changed {what} {STALE_ROUNDS} times in a row: find out who keeps changing it; {reason}");
     JobError { status: Some(409), ..JobError::permanent("conflict", message) }
 }

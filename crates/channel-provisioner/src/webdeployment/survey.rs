@@ -169,8 +169,8 @@ pub(crate) fn newest(published: &[Object]) -> Option<String> {
 /// Returns the status of an object, in lower case.
 pub(crate) fn status(object: Option<&Object>) -> Option<&'static str> {
     const KNOWN: [&str; 5] = ["active", "inactive", "pending", "error", "deleting"];
-    let said = text(object?, "status")?;
-    KNOWN.into_iter().find(|known| known.eq_ignore_ascii_case(said))
+    let status = text(object?, "status")?;
+    KNOWN.into_iter().find(|known| known.eq_ignore_ascii_case(status))
 }
 
 /// Returns true if a deployment serves this version of this configuration.

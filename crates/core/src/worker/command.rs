@@ -255,9 +255,9 @@ fn start<H: JobHandlers>(
     if options.check_config {
         options.queue.check_store()?;
         options.worker.audit.check(&default_file(name), &clock)?;
-        let told = kinds.notes().chain(["the settings can work".to_owned()]).collect::<Vec<_>>();
+        let lines = kinds.notes().chain(["the settings can work".to_owned()]).collect::<Vec<_>>();
         // The exit code says it where nobody reads.
-        let _ = writeln!(io::stdout(), "{}", told.join("\n"));
+        let _ = writeln!(io::stdout(), "{}", lines.join("\n"));
         return Ok(ProcessEnd::Stopped);
     }
     kinds.notes().for_each(|note| info!("{note}"));

@@ -159,8 +159,8 @@ impl Provider for Cloudflare {
             return Verdict::Purged { status: PurgeStatus::Code(200), id };
         }
         let faults = envelope.errors.unwrap_or_default();
-        let said = faults.iter().map(|fault| format!("{} ({})", fault.message, fault.code)).collect::<Vec<_>>();
-        let why = format!("Cloudflare answered {}: {}", answer.status, said.join("; "));
+        let messages = faults.iter().map(|fault| format!("{} ({})", fault.message, fault.code)).collect::<Vec<_>>();
+        let why = format!("Cloudflare answered {}: {}", answer.status, messages.join("; "));
         let is_any = |codes: &[i64]| faults.iter().any(|fault| codes.contains(&fault.code));
         match answer.status {
             401 => return Verdict::Braked { brake: Brake::Credentials, why, id },

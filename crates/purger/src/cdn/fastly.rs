@@ -55,8 +55,9 @@ impl Fastly {
         if answer.status == 200 {
             return is_success(&body).unwrap_or_else(|| unexpected(Self::NAME, answer));
         }
-        let said = ["msg", "detail"].iter().filter_map(|member| body[*member].as_str()).collect::<Vec<_>>().join(": ");
-        let why = format!("Fastly answered {}: {said}", answer.status);
+        let message =
+            ["msg", "detail"].iter().filter_map(|member| body[*member].as_str()).collect::<Vec<_>>().join(": ");
+        let why = format!("Fastly answered {}: {message}", answer.status);
         let id = answer.headers.get("fastly-trace").and_then(|id| id.to_str().ok()).map(str::to_owned);
         match answer.status {
             401 => Verdict::Braked { brake: Brake::Credentials, why, id },

@@ -77,9 +77,9 @@ fn latest_death(headers: Option<&FieldTable>) -> Option<Death> {
 
 /// Returns all headers except the guard's, as JSON.
 pub(super) fn headers_as_json(table: Option<&FieldTable>) -> Map<String, Value> {
-    let mut shown = table.map(object).unwrap_or_default();
-    shown.shift_remove(MARK);
-    shown
+    let mut headers = table.map(object).unwrap_or_default();
+    headers.shift_remove(MARK);
+    headers
 }
 
 fn object(table: &FieldTable) -> Map<String, Value> {

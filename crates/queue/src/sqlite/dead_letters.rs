@@ -86,11 +86,11 @@ impl StoreBrowser {
 }
 
 fn stored_message(queue: DeadLetterQueue, position: u64, row: DeadLetterRow) -> StoredMessage {
-    let shown = |value: &HeaderValue| match value {
+    let to_json = |value: &HeaderValue| match value {
         HeaderValue::Number(number) => Value::from(*number),
         HeaderValue::Text(text) => text.as_str().into(),
     };
-    let headers: Map<_, _> = row.message.headers.iter().map(|(name, value)| (name.clone(), shown(value))).collect();
+    let headers: Map<_, _> = row.message.headers.iter().map(|(name, value)| (name.clone(), to_json(value))).collect();
     StoredMessage {
         queue,
         position,

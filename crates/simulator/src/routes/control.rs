@@ -95,9 +95,9 @@ async fn requests(State(shared): State<Shared>, Query(wanted): Query<Wanted>) ->
 
 async fn state(State(shared): State<Shared>) -> Json<Value> {
     let world = shared.lock();
-    let mut shown = world.organisation.to_json();
-    shown["goodTokens"] = world.tokens.good(Instant::now()).into();
-    Json(shown)
+    let mut state = world.organisation.to_json();
+    state["goodTokens"] = world.tokens.good(Instant::now()).into();
+    Json(state)
 }
 
 async fn change_organisation(

@@ -65,9 +65,9 @@ struct EventStreamsChange {
 impl EventStreams {
     /// Returns the state for `/_sim/state` and `Simulator::state`.
     pub(crate) fn to_json(&self) -> Value {
-        let shown = |version: &Version| json!({"etag": version.etag(), "changes": version.changes, "definition": version.definition});
+        let definition = |version: &Version| json!({"etag": version.etag(), "changes": version.changes, "definition": version.definition});
         let definitions: BTreeMap<&String, Value> =
-            self.definitions.iter().map(|(id, version)| (id, shown(version))).collect();
+            self.definitions.iter().map(|(id, version)| (id, definition(version))).collect();
         json!({"definitions": definitions, "changedByOthers": self.changed_by_others})
     }
 

@@ -124,12 +124,12 @@ impl Files {
             let count = ordered.entry(&scan.file).or_insert_with(|| 0.into());
             *count = (count.as_u64().unwrap_or_default() + 1).into();
         }
-        let shown = |id: &Uuid| self.scans.get(id).map(|scan| scan.to_json(*id));
+        let scan = |id: &Uuid| self.scans.get(id).map(|scan| scan.to_json(*id));
         json!({
             "ordered": ordered,
             "scansTotal": self.ordered.len(),
             "pollsTotal": self.polls,
-            "scans": self.ordered.iter().filter_map(shown).collect::<Vec<_>>(),
+            "scans": self.ordered.iter().filter_map(scan).collect::<Vec<_>>(),
             "webhooks": self.webhooks.values().collect::<Vec<_>>(),
         })
     }

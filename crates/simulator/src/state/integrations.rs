@@ -122,9 +122,9 @@ impl Integrations {
     pub(crate) fn to_json(&self) -> Value {
         let now = Instant::now();
         let one = |one: &Integration| {
-            let mut shown = self.integration_json(one, true, now);
-            shown["changes"] = one.changes.into();
-            shown
+            let mut integration = self.integration_json(one, true, now);
+            integration["changes"] = one.changes.into();
+            integration
         };
         json!({
             "organizationId": self.organization,
@@ -181,11 +181,11 @@ impl Integrations {
         if id != TYPE {
             return Err(ApiError::of_status(StatusCode::NOT_FOUND));
         }
-        let mut told = json!({"id": TYPE, "name": "Amazon EventBridge Source", "vendorName": "Genesys"});
+        let mut kind = json!({"id": TYPE, "name": "Amazon EventBridge Source", "vendorName": "Genesys"});
         if let Some(most) = self.max_instances {
-            told["maxInstances"] = most.into();
+            kind["maxInstances"] = most.into();
         }
-        Ok(told)
+        Ok(kind)
     }
 
     /// Returns one page of the integrations that lists show now.
@@ -224,9 +224,9 @@ impl Integrations {
         });
         let id = Uuid::new_v4().to_string();
         let made = Integration { id, created: now, config, intended: "DISABLED", since: now, changes: 0 };
-        let told = self.integration_json(&made, false, now);
+        let answer = self.integration_json(&made, false, now);
         self.all.push(made);
-        Ok(told)
+        Ok(answer)
     }
 
     /// An integration that reads show now.
@@ -237,9 +237,9 @@ impl Integrations {
     /// Its configuration.
     pub(crate) fn config(&self, id: &str, now: Instant) -> Result<Value, ApiError> {
         let one = &self.all[self.find(id, now)?];
-        let mut told = one.config.clone();
-        told["id"] = one.id.as_str().into();
-        Ok(told)
+        let mut config = one.config.clone();
+        config["id"] = one.id.as_str().into();
+        Ok(config)
     }
 
     /// Replaces the configuration of the version that `body` names.
@@ -294,7 +294,7 @@ impl Integrations {
 
     fn integration_json(&self, one: &Integration, expands: bool, now: Instant) -> Value {
         let (code, detail) = self.reported_state(one, now);
-        let mut told = json!({
+        let mut json = json!({
             "id": one.id,
             "name": one.config["name"],
             "integrationType": {"id": TYPE, "name": "Amazon EventBridge Source"},
@@ -303,13 +303,13 @@ impl Integrations {
             "reportedState": {"code": code, "effective": code},
         });
         if let Some(message) = detail {
-            told["reportedState"]["detail"] = json!({"message": message});
+            json["reportedState"]["detail"] = json!({"message": message});
         }
         if expands {
-            told["config"]["current"] = one.config.clone();
-            told["config"]["current"]["id"] = one.id.as_str().into();
+            json["config"]["current"] = one.config.clone();
+            json["config"]["current"]["id"] = one.id.as_str().into();
         }
-        told
+        json
     }
 
     fn reported_state<'a>(&'a self, one: &'a Integration, now: Instant) -> (&'static str, Option<&'a str>) {

@@ -116,13 +116,13 @@ impl WebDeployments {
         if Uuid::try_parse(id).is_err() || flow.missing {
             return Err(not_found());
         }
-        let mut shown = json!({
+        let mut body = json!({
             "id": id, "name": format!("Flow {id}"), "type": flow.kind, "deleted": flow.deleted, "active": true,
         });
         if flow.published {
-            shown["publishedVersion"] = json!({"id": "1.0", "commitVersion": "1.0", "type": "PUBLISH"});
+            body["publishedVersion"] = json!({"id": "1.0", "commitVersion": "1.0", "type": "PUBLISH"});
         }
-        Ok(shown)
+        Ok(body)
     }
 
     fn flow_of(&self, id: &str) -> Flow {
@@ -132,8 +132,8 @@ impl WebDeployments {
     /// The queues that a flow uses; `asked` is one of them if the flow uses any.
     pub(crate) fn consumed_resources(&self, flow: &str) -> Value {
         let queues = self.flow_of(flow).queues.unwrap_or_default();
-        let shown = |id: &String| json!({"id": id, "name": format!("Queue {id}"), "type": "QUEUE", "version": "1"});
-        let entities: Vec<Value> = queues.iter().map(shown).collect();
+        let queue = |id: &String| json!({"id": id, "name": format!("Queue {id}"), "type": "QUEUE", "version": "1"});
+        let entities: Vec<Value> = queues.iter().map(queue).collect();
         json!({"entities": entities, "pageSize": 100, "pageNumber": 1, "total": entities.len(), "pageCount": 1})
     }
 
@@ -142,14 +142,14 @@ impl WebDeployments {
         if namespace != "web.deployments" {
             return Err(not_found());
         }
-        let shown = |(key, value): (&String, &u64)| json!({"key": key, "namespace": namespace, "value": value});
-        Ok(json!({"entities": self.limits.iter().map(shown).collect::<Vec<_>>()}))
+        let limit = |(key, value): (&String, &u64)| json!({"key": key, "namespace": namespace, "value": value});
+        Ok(json!({"entities": self.limits.iter().map(limit).collect::<Vec<_>>()}))
     }
 
     /// Returns one page of the drafts that reads show now.
     pub(crate) fn configurations(&self, cursor: &Cursor, now: Instant) -> Result<Value, ApiError> {
-        let seen = self.configurations.iter().filter(|one| self.is_visible(one.created, now));
-        let all = seen.map(|one| Value::Object(self.draft_of(one, now))).collect();
+        let visible = self.configurations.iter().filter(|one| self.is_visible(one.created, now));
+        let all = visible.map(|one| Value::Object(self.draft_of(one, now))).collect();
         page(all, cursor, CONFIGURATIONS)
     }
 
@@ -179,8 +179,9 @@ impl WebDeployments {
         if version.eq_ignore_ascii_case(DRAFT) {
             return Ok(Value::Object(self.draft_of(one, now)));
         }
-        let found = one.versions.iter().find(|(shown, at)| shown["version"] == version && self.is_visible(*at, now));
-        found.map(|(shown, _)| Value::Object(shown.clone())).ok_or_else(not_found)
+        let found =
+            one.versions.iter().find(|(published, at)| published["version"] == version && self.is_visible(*at, now));
+        found.map(|(published, _)| Value::Object(published.clone())).ok_or_else(not_found)
     }
 
     /// Replaces a draft, if it is the one that `body` was read from.
@@ -240,11 +241,11 @@ impl WebDeployments {
     }
 
     fn draft_of(&self, one: &Configuration, now: Instant) -> Map<String, Value> {
-        let mut shown = one.draft.clone();
-        shown.insert("version".to_owned(), DRAFT.into());
-        shown.insert("status".to_owned(), self.status("configuration", one.changed, "Active", now).into());
-        shown.insert("selfUri".to_owned(), format!("{CONFIGURATIONS}/{}/versions/draft", one.id).into());
-        shown
+        let mut draft = one.draft.clone();
+        draft.insert("version".to_owned(), DRAFT.into());
+        draft.insert("status".to_owned(), self.status("configuration", one.changed, "Active", now).into());
+        draft.insert("selfUri".to_owned(), format!("{CONFIGURATIONS}/{}/versions/draft", one.id).into());
+        draft
     }
 
     fn status<'a>(&self, what: &str, changed: Instant, settled: &'a str, now: Instant) -> &'a str {

@@ -29,7 +29,7 @@ pub(crate) struct WebMessaging {
 #[derive(Debug)]
 struct Channel {
     id: String,
-    shown: Value,
+    members: Value,
     created: Instant,
 }
 
@@ -45,7 +45,7 @@ struct ChannelsChange {
 impl WebMessaging {
     /// Returns the state for `/_sim/state` and `Simulator::state`.
     pub(crate) fn to_json(&self) -> Value {
-        let channels: Vec<&Value> = self.channels.iter().map(|channel| &channel.shown).collect();
+        let channels: Vec<&Value> = self.channels.iter().map(|channel| &channel.members).collect();
         json!({
             "channels": channels,
             "missingQueues": self.missing_queues,
@@ -81,7 +81,7 @@ impl WebMessaging {
     /// Returns a channel, if reads show it.
     pub(crate) fn channel(&self, id: &str, now: Instant) -> Result<Value, ApiError> {
         let found = self.visible_channels(now).find(|channel| channel.id.eq_ignore_ascii_case(id));
-        found.map(|channel| channel.shown.clone()).ok_or_else(|| ApiError::of_status(StatusCode::NOT_FOUND))
+        found.map(|channel| channel.members.clone()).ok_or_else(|| ApiError::of_status(StatusCode::NOT_FOUND))
     }
 
     /// Returns a page of the channels that reads show.
@@ -92,7 +92,7 @@ impl WebMessaging {
         if !(1..=MOST_IN_A_PAGE).contains(&size) || number == 0 {
             return Err(ApiError::invalid_value(format!("pageSize is 1 to {MOST_IN_A_PAGE}, pageNumber at least 1")));
         }
-        let all: Vec<&Value> = self.visible_channels(now).map(|channel| &channel.shown).collect();
+        let all: Vec<&Value> = self.visible_channels(now).map(|channel| &channel.members).collect();
         let skipped = usize::try_from((number - 1).saturating_mul(size)).unwrap_or(usize::MAX);
         let entities: Vec<&Value> =
             all.iter().skip(skipped).take(usize::try_from(size).unwrap_or(0)).copied().collect();
@@ -114,11 +114,11 @@ impl WebMessaging {
             let message = format!("A channel with id {id} exists already.");
             return Err(ApiError::new(StatusCode::CONFLICT, "conflict", message));
         }
-        let mut shown = body.clone();
-        shown["id"] = id.as_str().into();
-        shown["status"] = "active".into();
-        self.channels.push(Channel { id, shown: shown.clone(), created: now });
-        Ok(shown)
+        let mut members = body.clone();
+        members["id"] = id.as_str().into();
+        members["status"] = "active".into();
+        self.channels.push(Channel { id, members: members.clone(), created: now });
+        Ok(members)
     }
 
     /// Returns the id for a new channel: the given one, or a random one.

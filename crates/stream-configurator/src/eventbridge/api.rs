@@ -110,8 +110,8 @@ impl Integration {
     pub(crate) fn reason(&self) -> &str {
         let Some(state) = &self.reported_state else { return "the platform gives no reason" };
         let detail = state.detail.as_ref();
-        let told = detail.and_then(|detail| detail.message_with_params.as_ref().or(detail.message.as_ref()));
-        told.or(state.effective.as_ref()).map_or("the platform gives no reason", String::as_str)
+        let message = detail.and_then(|detail| detail.message_with_params.as_ref().or(detail.message.as_ref()));
+        message.or(state.effective.as_ref()).map_or("the platform gives no reason", String::as_str)
     }
 
     /// Returns true if it has this type and is not deleted.
@@ -186,8 +186,8 @@ impl<'a> Integrations<'a> {
     pub(crate) async fn replace(&self, id: &str, config: &IntegrationConfig) -> Result<Replaced, ApiError> {
         match self.job.send(ApiRequest::put(CONFIG).at(config_path(id)).json(config)).await {
             Ok(answer) => {
-                let told: Map<String, Value> = answer.json()?;
-                Ok(Replaced::Done(told.get("version").and_then(Value::as_i64)))
+                let body: Map<String, Value> = answer.json()?;
+                Ok(Replaced::Done(body.get("version").and_then(Value::as_i64)))
             }
             Err(error) if is_stale(&error) => Ok(Replaced::Stale(error)),
             Err(error) => Err(error),
@@ -211,8 +211,8 @@ impl<'a> Integrations<'a> {
     /// Reads the id of the organisation.
     pub(crate) async fn organization(&self) -> Result<String, JobError> {
         let answer = self.job.send(ApiRequest::get(ORGANIZATION)).await?;
-        let told: Map<String, Value> = answer.json()?;
-        match told.get("id").and_then(Value::as_str).filter(|id| !id.is_empty()) {
+        let body: Map<String, Value> = answer.json()?;
+        match body.get("id").and_then(Value::as_str).filter(|id| !id.is_empty()) {
             Some(id) => Ok(id.to_owned()),
             None => Err(nameless(&answer)),
         }
@@ -221,12 +221,12 @@ impl<'a> Integrations<'a> {
 
 /// Returns true for a conflict: a 409, or a 400 that describes one.
 fn is_stale(error: &ApiError) -> bool {
-    let told = |member: &str| error.details.get(member).and_then(Value::as_str).unwrap_or_default().to_lowercase();
+    let detail = |member: &str| error.details.get(member).and_then(Value::as_str).unwrap_or_default().to_lowercase();
     let says_so = |text: String| text.contains("does not match") && text.contains("version");
     error.class == ErrorClass::Permanent
         && match error.status {
             Some(409) => true,
-            Some(400) => ["message", "messageWithParams"].iter().any(|member| says_so(told(member))),
+            Some(400) => ["message", "messageWithParams"].iter().any(|member| says_so(detail(member))),
             _ => false,
         }
 }

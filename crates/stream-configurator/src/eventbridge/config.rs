@@ -34,7 +34,7 @@ pub(crate) struct IntegrationConfig {
 /// The configuration as the API returns it. Every member may be missing or null.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Told {
+struct ReadConfig {
     name: Option<String>,
     version: Option<Value>,
     properties: Option<Map<String, Value>>,
@@ -53,17 +53,17 @@ pub(crate) struct SourceIdentity {
 
 impl IntegrationConfig {
     /// Parses the configuration of the integration `name`. The error names the missing member.
-    pub(crate) fn read(told: Value, name: &str) -> Result<Self, String> {
-        let told = Told::deserialize(told).map_err(|error| error.to_string())?;
-        let version = told.version.as_ref().and_then(whole).ok_or("it has no version that is a whole number")?;
+    pub(crate) fn read(answer: Value, name: &str) -> Result<Self, String> {
+        let answer = ReadConfig::deserialize(answer).map_err(|error| error.to_string())?;
+        let version = answer.version.as_ref().and_then(whole).ok_or("it has no version that is a whole number")?;
         let object = |value: Option<Value>| value.filter(|value| !value.is_null()).unwrap_or_else(|| json!({}));
         Ok(Self {
-            name: told.name.unwrap_or_else(|| name.to_owned()),
+            name: answer.name.unwrap_or_else(|| name.to_owned()),
             version,
-            properties: told.properties.unwrap_or_default(),
-            advanced: object(told.advanced),
-            notes: told.notes.unwrap_or_default(),
-            credentials: object(told.credentials),
+            properties: answer.properties.unwrap_or_default(),
+            advanced: object(answer.advanced),
+            notes: answer.notes.unwrap_or_default(),
+            credentials: object(answer.credentials),
         })
     }
 
@@ -183,7 +183,7 @@ mod tests {
         .unwrap()
     }
 
-    fn told() -> Value {
+    fn answer() -> Value {
         json!({
             "id": "x", "name": "genfleet-crm", "version": 7, "selfUri": "/",
             "properties": {
@@ -196,7 +196,8 @@ mod tests {
 
     #[test]
     fn what_is_sent_has_the_six_members_and_keeps_what_is_not_known() {
-        let sent = serde_json::to_value(IntegrationConfig::read(told(), "n").unwrap().changed_by(&payload())).unwrap();
+        let sent =
+            serde_json::to_value(IntegrationConfig::read(answer(), "n").unwrap().changed_by(&payload())).unwrap();
         let expected = json!({
             "name": "genfleet-crm", "version": 7,
             "properties": {
@@ -214,13 +215,13 @@ mod tests {
 
     #[test]
     fn a_configuration_that_says_the_same_is_known_and_another_is_not() {
-        let of = |told: Value| IntegrationConfig::read(told, "genfleet-crm").unwrap();
+        let of = |answer: Value| IntegrationConfig::read(answer, "genfleet-crm").unwrap();
         let changed = |pointer: &str, value: Value| {
-            let mut other = told();
+            let mut other = answer();
             *other.pointer_mut(pointer).unwrap() = value;
             of(other)
         };
-        let there = of(told());
+        let there = of(answer());
         assert!(there.is(&there.changed_by(&payload())));
         for same in [changed("/version", json!(9)), changed("/properties/awsAccountId", json!(123_456_789_012_i64))] {
             assert!(same.is(&same.changed_by(&payload())), "{same:?}");
@@ -241,12 +242,12 @@ mod tests {
     #[test]
     fn a_source_has_an_identity_once_it_is_configured() {
         let ours = SourceIdentity::of(&payload());
-        assert_eq!(IntegrationConfig::read(told(), "n").unwrap().identity(), Some(ours.clone()));
+        assert_eq!(IntegrationConfig::read(answer(), "n").unwrap().identity(), Some(ours.clone()));
         assert_eq!(
             IntegrationConfig::read(json!({"version": 1, "properties": {"eventFilter": []}}), "n").unwrap().identity(),
             None
         );
-        let mut other = told();
+        let mut other = answer();
         other["properties"]["awsAccountRegion"] = "us-east-1".into();
         let other = IntegrationConfig::read(other, "n").unwrap().identity().unwrap();
         assert_eq!(other.differences(&ours), r#"awsAccountRegion is "us-east-1", not "eu-central-1""#);
@@ -254,9 +255,9 @@ mod tests {
 
     #[test]
     fn the_hash_of_the_properties_does_not_depend_on_their_order() {
-        let one = IntegrationConfig::read(told(), "n").unwrap();
-        let mut told = told();
-        told["properties"].sort_all_objects();
-        assert_eq!(one.properties_sha256(), IntegrationConfig::read(told, "n").unwrap().properties_sha256());
+        let one = IntegrationConfig::read(answer(), "n").unwrap();
+        let mut answer = answer();
+        answer["properties"].sort_all_objects();
+        assert_eq!(one.properties_sha256(), IntegrationConfig::read(answer, "n").unwrap().properties_sha256());
     }
 }

@@ -45,11 +45,11 @@ pub(super) fn read_verdict(answer: &[u8]) -> Result<Verdict, EngineError> {
     if text == "INSTREAM size limit exceeded. ERROR" {
         return Ok(Verdict::TooLarge);
     }
-    let said = text.strip_prefix("stream: ");
-    if said == Some("OK") {
+    let reply = text.strip_prefix("stream: ");
+    if reply == Some("OK") {
         return Ok(Verdict::Clean);
     }
-    let Some(name) = said.and_then(|said| said.strip_suffix(" FOUND")) else {
+    let Some(name) = reply.and_then(|reply| reply.strip_suffix(" FOUND")) else {
         return Err(EngineError::Failed(format!("the engine answered {text:.200?}")));
     };
     let name: String = name.chars().filter(|each| !each.is_control()).take(MOST_NAME_CHARS).collect();

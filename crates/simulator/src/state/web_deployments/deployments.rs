@@ -34,13 +34,13 @@ impl Deployment {
 impl WebDeployments {
     /// Returns one page of the deployments that reads show now.
     pub(crate) fn deployments(&self, cursor: &Cursor, now: Instant) -> Result<Value, ApiError> {
-        let seen = self.deployments.iter().filter(|one| self.is_visible(one.created, now));
+        let visible = self.deployments.iter().filter(|one| self.is_visible(one.created, now));
         let listed = |one: &Deployment| {
-            let mut shown = self.deployment_json(one, now);
-            shown.retain(|name, _| LISTED.contains(&name.as_str()) || name == "status");
-            Value::Object(shown)
+            let mut members = self.deployment_json(one, now);
+            members.retain(|name, _| LISTED.contains(&name.as_str()) || name == "status");
+            Value::Object(members)
         };
-        page(seen.map(listed).collect(), cursor, DEPLOYMENTS)
+        page(visible.map(listed).collect(), cursor, DEPLOYMENTS)
     }
 
     /// A deployment that can be seen now.
@@ -72,8 +72,8 @@ impl WebDeployments {
         }
         let one = self.deployments.iter_mut().find(|one| one.id == id).ok_or_else(not_found)?;
         one.before = one.members["configuration"].clone();
-        let kept = |name: &String| READ_ONLY.contains(&name.as_str());
-        one.members.retain(|name, _| kept(name));
+        let is_kept = |name: &String| READ_ONLY.contains(&name.as_str());
+        one.members.retain(|name, _| is_kept(name));
         one.members.extend(changes);
         one.changed = now;
         self.deployment(&id, now)
@@ -106,10 +106,10 @@ impl WebDeployments {
     }
 
     pub(super) fn deployment_json(&self, one: &Deployment, now: Instant) -> Map<String, Value> {
-        let mut shown = one.members.clone();
-        let settled = shown.get("status").and_then(Value::as_str).unwrap_or("Active").to_owned();
-        shown.insert("status".to_owned(), self.status("deployment", one.changed, &settled, now).into());
-        shown
+        let mut members = one.members.clone();
+        let settled = members.get("status").and_then(Value::as_str).unwrap_or("Active").to_owned();
+        members.insert("status".to_owned(), self.status("deployment", one.changed, &settled, now).into());
+        members
     }
 
     /// The members of a deployment that may be made, or changed if it has `own` id.

@@ -25,12 +25,12 @@ impl IntegrationSteps<'_> {
                 self.api.intend(id, intended).await?;
                 (self.state.intended, self.state.wrote) = (true, true);
             }
-            let seen = self.api.look(id).await?.unwrap_or_default();
-            intended_now.clone_from(&seen.intended_state);
+            let integration = self.api.look(id).await?.unwrap_or_default();
+            intended_now.clone_from(&integration.intended_state);
             if !self.state.intended && intended_now.as_deref().is_some_and(|now| now != intended) {
                 continue;
             }
-            let code = seen.reported_state();
+            let code = integration.reported_state();
             if code == reported {
                 return Ok(code);
             }
@@ -38,7 +38,7 @@ impl IntegrationSteps<'_> {
             if code == "ERROR" && had_error {
                 let message = format!(
                     "integration {id} reports ERROR: {:.300}; correct the job or the AWS account, and send it again",
-                    seen.reason()
+                    integration.reason()
                 );
                 return Err(JobError::permanent("integration_error", message).into());
             }
