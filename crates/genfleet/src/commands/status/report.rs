@@ -177,7 +177,8 @@ impl Report {
         if self.alive().iter().any(|process| process.verified == Some(false)) {
             hints.push(
                 "unverified: every user who may write to the control exchange can send such an answer; answers are \
-                 verified if GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET are set as for the workers"
+                 verified if GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET are set as for the workers. Workers without \
+                 them, such as a purger of your own CDN only, are never verified"
                     .to_owned(),
             );
         }
