@@ -235,7 +235,7 @@ async fn look_for_all(
             Err(error) => error,
         };
         match soft_error(&error) {
-            Some(AMQPSoftError::NOTFOUND) => found.missing.push(format!("{what} {name}")),
+            Some(AMQPSoftError::NOTFOUND) => found.missing.push(format!("{what} '{name}'")),
             Some(AMQPSoftError::PRECONDITIONFAILED) => {
                 found.different.push(format!("{what} {name}: {}", describe(error)));
             }

@@ -123,9 +123,9 @@ fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) ->
             let found = list::find(&inspector, &filter).await?;
             let without_kind = if action == Action::Redrive && as_kind.is_none() { found.without_kind } else { 0 };
             let selected = (found.groups.total() - without_kind).min(limit.unwrap_or(u64::MAX));
-            if selected == 0 && without_kind > 0 {
+            if filter.unrouted && selected == 0 && without_kind > 0 {
                 inspector.close().await;
-                return Err(kind_missing(&filter, without_kind).into());
+                return Err(kind_missing(without_kind).into());
             }
             if common.dry_run {
                 inspector.close().await;
@@ -143,12 +143,12 @@ fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) ->
     })
 }
 
-/// Refuses a redrive of nothing but messages whose kind is not known.
-fn kind_missing(filter: &Filter, messages: u64) -> ConfigError {
-    let (what, unrouted) = (terminal::count(messages, what(filter)), if filter.unrouted { " --unrouted" } else { "" });
+/// Refuses a redrive of unrouted messages none of which names a kind.
+fn kind_missing(messages: u64) -> ConfigError {
+    let what = terminal::count(messages, "unrouted message");
     ConfigError::new(format!(
-        "nothing was redriven: the kind of {what} is not known. Say with --as KIND as which they run; genfleet dead \
-         list{unrouted} shows them"
+        "nothing was redriven: the kind of {what} is not known. Say with --as KIND as which they run; genfleet dead list \
+         --unrouted shows them"
     ))
 }
 
@@ -158,7 +158,7 @@ async fn carry_out(
     plan: ActionPlan,
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let (action, filter) = (plan.action, plan.filter.clone());
+    let (action, unrouted) = (plan.action, plan.filter.unrouted);
     let stop = stopped_by_signal()?;
     let mut engine = Engine::new(inspector, book, plan, stop.clone());
     let ended = engine.run().await;
@@ -171,8 +171,8 @@ async fn carry_out(
         tell!("stopped before the end: nothing is lost, run it again to continue");
         return Ok(ExitCode::from(EXIT_FAILED));
     }
-    if tally.total() == 0 && tally.left.without_kind > 0 {
-        return Err(kind_missing(&filter, tally.left.without_kind).into());
+    if unrouted && tally.total() == 0 && tally.left.without_kind > 0 {
+        return Err(kind_missing(tally.left.without_kind).into());
     }
     Ok(ExitCode::SUCCESS)
 }
