@@ -30,7 +30,7 @@ use self::{
     message::MemberMessage,
     status::millis,
 };
-use genfleet_genesys::{ActiveHold, GenesysClient, LimitShare};
+use genfleet_genesys::{ActiveHold, ClientStatus, GenesysClient, LimitShare};
 use genfleet_job::{Kind, clock::SharedClock, metric};
 use genfleet_queue::Queue;
 
@@ -167,8 +167,8 @@ impl Membership {
         loop {
             due.tick().await;
             let now = Instant::now();
-            let spending = self.shared.genesys.budget_usage();
-            let (token_limit, client_limit) = (spending.token_limit, self.shared.genesys.client_limit());
+            let token_limit = self.shared.genesys.status().usage.token_limit;
+            let client_limit = self.client_limit();
             let (share, others, heard) = {
                 let mut members = self.members();
                 members.tick(now);
@@ -210,7 +210,8 @@ impl Membership {
     fn status(&self) -> MemberStatus {
         let now = Instant::now();
         let Shared { name, worker, genesys, activity, started, .. } = &*self.shared;
-        let (spending, shut) = (genesys.budget_usage(), genesys.active_holds());
+        let ClientStatus { usage: spending, holds, client_limit_pause, clock_ahead, failures, untaken_probes } =
+            genesys.status();
         let health = self.shared.queue.health();
         MemberStatus {
             process: name.clone(),
@@ -221,15 +222,15 @@ impl Membership {
             working: self.is_working(spending.last_minute, now),
             requests_last_minute: spending.last_minute,
             token_limit: spending.token_limit,
-            client_limit: genesys.client_limit(),
+            client_limit: self.client_limit(),
             share: spending.allotted,
             budget_left: spending.left,
-            client_shut_ms: genesys.client_limit_pause().map(millis),
-            clock_ahead_seconds: genesys.clock_ahead(),
-            failing: genesys.failures(),
+            client_shut_ms: client_limit_pause.map(millis),
+            clock_ahead_seconds: clock_ahead,
+            failing: failures,
             not_ready: health.problems,
-            notes: health.notes.into_iter().chain(genesys.untaken_probes()).collect(),
-            shut: shut.into_iter().map(hold_status).collect(),
+            notes: health.notes.into_iter().chain(untaken_probes).collect(),
+            shut: holds.into_iter().map(hold_status).collect(),
             kinds: self.kinds(now),
             receivers: activity.receivers(now),
             verified: None,
@@ -266,9 +267,13 @@ impl Membership {
         if let Some(shut) = status.client_shut() {
             self.shared.genesys.pause_for_client_limit(shut);
         }
-        let limit = self.shared.genesys.client_limit();
-        status.requests_last_minute = status.requests_last_minute.min(limit);
+        status.requests_last_minute = status.requests_last_minute.min(self.client_limit());
         self.members().update(status, now);
+    }
+
+    /// Returns the requests a minute that all processes of the client share.
+    fn client_limit(&self) -> u32 {
+        self.shared.genesys.options().client_requests_per_minute
     }
 
     /// An embedded store is worked by exactly one process.

@@ -3,9 +3,7 @@
 
 use std::{
     fmt,
-    path::PathBuf,
     sync::{Arc, Mutex, OnceLock},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -39,7 +37,7 @@ use genfleet_job::{
 mod admit;
 mod background;
 mod judge;
-mod status;
+pub(crate) mod status;
 
 /// Maximum length of a body that the API accepts, in bytes.
 const LONGEST_BODY: usize = 512_000;
@@ -52,18 +50,13 @@ pub struct GenesysClient {
 
 pub(crate) struct Shared {
     pub(crate) addresses: Addresses,
-    pub(crate) ca_file: Option<PathBuf>,
     pub(crate) transport: HttpTransport,
     pub(crate) clock: SharedClock,
     pub(crate) tokens: Arc<TokenSource>,
     pub(crate) admission: Arc<SharedAdmission>,
     clock_skew: Mutex<ClockSkew>,
     rights: KindRights,
-    client_limit: u32,
-    /// The intervals of probes: for wrong credentials, and for missing permissions.
-    probe_intervals: (Duration, Duration),
-    /// Of the circuit breaker: its window, and the wait before its first probe.
-    breaker_times: (Duration, Duration),
+    options: GenesysOptions,
     audit: OnceLock<Audit>,
     no_audit: Audit,
 }
@@ -106,7 +99,7 @@ impl GenesysClient {
         // Only the simulator in this process provides its own credentials.
         let is_own = matches!(credentials, CredentialSource::Given(_));
         let proxy = if is_own { ProxyUse::None } else { ProxyUse::FromEnvironment };
-        let transport = HttpTransport::over_network(options.ca_file().as_deref(), HttpTimeouts::default(), proxy)?;
+        let transport = HttpTransport::over_network(options.ca_file(), HttpTimeouts::default(), proxy)?;
         Self::over(transport, options, KindRights::new(kinds), clock, credentials)
     }
 
@@ -133,16 +126,13 @@ impl GenesysClient {
         };
         let shared = Shared {
             addresses,
-            ca_file: options.ca_file(),
             transport,
             clock,
             tokens: Arc::new(tokens),
             admission,
             clock_skew: Mutex::default(),
             rights,
-            client_limit: options.client_requests_per_minute,
-            probe_intervals: (options.credentials_probe, options.forbidden_probe),
-            breaker_times: (options.breaker_window, options.breaker_probe),
+            options: options.clone(),
             audit: OnceLock::new(),
             no_audit: Audit::off(),
         };

@@ -74,25 +74,20 @@ impl ClockSkew {
     }
 
     fn is_off(&self) -> bool {
-        self.ahead().is_some_and(clock_is_off)
+        self.ahead().and_then(describe_skew).is_some()
     }
 
     /// Describes the skew if it is worth a warning.
     pub(crate) fn describe(&self) -> Option<String> {
-        let ahead = self.ahead().filter(|ahead| clock_is_off(*ahead))?;
-        let skew = describe_skew(ahead);
+        let skew = describe_skew(self.ahead()?)?;
         Some(format!("this machine's clock is {skew} the API's: set it by NTP, since jobs expire by it"))
     }
 }
 
-/// Returns true if a skew is worth a warning.
-pub fn clock_is_off(ahead: i64) -> bool {
-    ahead.unsigned_abs() >= WARN
-}
-
-/// Describes a skew as in `600 s ahead of`.
-pub fn describe_skew(ahead: i64) -> String {
-    format!("{} s {}", ahead.unsigned_abs(), if ahead < 0 { "behind" } else { "ahead of" })
+/// Describes a skew that is worth a warning, as in `600 s ahead of`.
+pub fn describe_skew(ahead: i64) -> Option<String> {
+    let seconds = Some(ahead.unsigned_abs()).filter(|seconds| *seconds >= WARN)?;
+    Some(format!("{seconds} s {}", if ahead < 0 { "behind" } else { "ahead of" }))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The settings of the Genesys Cloud client (SPEC 10). The client id and secret are not among them: they are read from
 //! variables or files by [`genfleet_job::options::secret`].
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::Path, time::Duration};
 
 use url::Url;
 
@@ -118,8 +118,8 @@ impl GenesysOptions {
     }
 
     /// Returns the file of further certificate authorities.
-    pub(crate) fn ca_file(&self) -> Option<PathBuf> {
-        set(self.genesys_ca_file.as_deref()).map(PathBuf::from)
+    pub(crate) fn ca_file(&self) -> Option<&Path> {
+        set(self.genesys_ca_file.as_deref()).map(Path::new)
     }
 }
 

@@ -208,10 +208,13 @@ fn start_hosted<P: Provider>(provider: P, http: CdnHttp, options: &PurgerOptions
     genesys.declare_holds(&Brake::ALL.map(Brake::name));
     genesys.declare_holds(&[THROTTLED]);
     genesys.stand_alone(Kind::CdnPurge);
-    let (credentials, forbidden) = genesys.probe_intervals();
-    let (window, unavailable) = genesys.breaker_times();
-    let intervals = ProbeIntervals { credentials, forbidden, unavailable };
-    let gate = Gate::new(options.cdn.per_minute(), intervals, window);
+    let times = genesys.options();
+    let intervals = ProbeIntervals {
+        credentials: times.credentials_probe,
+        forbidden: times.forbidden_probe,
+        unavailable: times.breaker_probe,
+    };
+    let gate = Gate::new(options.cdn.per_minute(), intervals, times.breaker_window);
     let cdn = HostedCdn::new(provider, http, genesys.clone(), clock.clone(), gate);
     supervisor.spawn("CDN gate", cdn.clone().watch_gate());
     Purger::of(cdn, P::refuses, options.batch_linger, services)

@@ -91,7 +91,7 @@ impl JobHandler for MediaScan {
         let engine = Engine::new(settings);
         services.supervisor.spawn("proof of the engine", engine.clone().watch(genesys.clone(), services.clock.clone()));
         let fetcher = Fetcher::new(&options, genesys)?;
-        Ok(Self { engine, fetcher, api: genesys.api_url().clone(), most_bytes: options.scan_max_bytes })
+        Ok(Self { engine, fetcher, api: genesys.addresses().api.clone(), most_bytes: options.scan_max_bytes })
     }
 
     fn validate(payload: &MediaPayload, _: &MediaScanOptions) -> Vec<Violation> {

@@ -27,13 +27,13 @@ pub(crate) struct Edge {
 impl Edge {
     /// Creates the client for the region's content delivery network, or for the one in the settings.
     pub(crate) fn new(genesys: &GenesysClient) -> Result<Self, ConfigError> {
-        let address = genesys.cdn().cloned();
+        let address = genesys.addresses().cdn.clone();
         // A configured address is allowed even if it is not public.
         let host =
             address.as_ref().and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
         let allowed: Vec<AddressEntry> = host.iter().map(|host| host.parse()).collect::<Result<_, _>>()?;
         let client = OutsideClient::new("--genesys-cdn-url", &allowed, genesys.authorities())?;
-        Ok(Self { client, address, domain: genesys.region().to_owned() })
+        Ok(Self { client, address, domain: genesys.addresses().region.clone() })
     }
 
     /// Returns the domain of the region, from whose hosts the messenger loads files.

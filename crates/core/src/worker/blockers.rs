@@ -32,7 +32,7 @@ impl Blockers {
     pub fn now(&self, or_retry: bool) -> Vec<Blocker> {
         let queue = self.0.queue.health().problems.into_iter();
         let queue = queue.map(|why| Blocker { reason: "queue".to_owned(), why, for_another: None });
-        let shut = self.0.genesys.active_holds().into_iter().map(|shut| {
+        let shut = self.0.genesys.status().holds.into_iter().map(|shut| {
             let (reason, why) = (shut.reason.as_str(), shut.why);
             match shut.kind {
                 Some(kind) => Blocker {

@@ -249,7 +249,7 @@ fn ending(kind: &KindContext, id: &JobId, outcome: Outcome, headers: &JobHeaders
         job: id.clone(),
         outcome,
         action: None,
-        environment: kind.process.genesys.environment().to_owned(),
+        environment: kind.process.genesys.addresses().environment.clone(),
         attempts: headers.attempts,
         generation: headers.generation,
         producer: text(PRODUCER),

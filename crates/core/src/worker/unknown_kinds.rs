@@ -53,7 +53,7 @@ async fn reply(process: Arc<ProcessContext>, UnknownKindMessage { key, message, 
     };
     let (id, own, payload) = offload(message.body.len(), read).await;
     let error = JobError::permanent(CODE, explanation(&key));
-    let mut ending = ending(process.genesys.environment(), id, &error, process.clock.now());
+    let mut ending = ending(&process.genesys.addresses().environment, id, &error, process.clock.now());
     ending.producer = message.headers.get(PRODUCER).and_then(|user| user.as_str()).map(str::to_owned);
     ending.audit = record_outcome(&process.audit, AUDIT_ACTION, &ending, payload);
     let durable = async {

@@ -10,7 +10,6 @@ use metrics::gauge;
 use secrecy::ExposeSecret;
 use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
-use url::Url;
 
 use super::GenesysClient;
 use crate::{
@@ -20,10 +19,29 @@ use crate::{
     clock_skew::{ClockSkew, SkewChange},
     fleet_key::FleetKey,
     http_transport::HttpResponse,
+    options::GenesysOptions,
+    region::Addresses,
     worker_holds::WorkerHold,
 };
 use genfleet_audit::Audit;
 use genfleet_job::{Kind, metric};
+
+/// The state of the client at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientStatus {
+    /// The use of the budget.
+    pub usage: BudgetUsage,
+    /// Everything that holds requests back.
+    pub holds: Vec<ActiveHold>,
+    /// How long the client's limit is still exhausted, as the API reported it to this process.
+    pub client_limit_pause: Option<Duration>,
+    /// Seconds by which this machine's clock is ahead of the API's, if the API answered.
+    pub clock_ahead: Option<i64>,
+    /// The failures of requests, if requests fail.
+    pub failures: Option<String>,
+    /// What failed when it was last tried, and is tried again with the next job, since none waits.
+    pub untaken_probes: Vec<String>,
+}
 
 impl GenesysClient {
     /// Sets the audit in which every call that changes something is recorded. The first one stays.
@@ -61,14 +79,9 @@ impl GenesysClient {
         self.shared.admission.control().workers.stand_alone(kind);
     }
 
-    /// Returns the settings for the waits between two tries of bad credentials, and of what is forbidden.
-    pub fn probe_intervals(&self) -> (Duration, Duration) {
-        self.shared.probe_intervals
-    }
-
-    /// Returns the settings of the circuit breaker: its window, and the wait before its first probe.
-    pub fn breaker_times(&self) -> (Duration, Duration) {
-        self.shared.breaker_times
+    /// Returns the settings.
+    pub fn options(&self) -> &GenesysOptions {
+        &self.shared.options
     }
 
     /// Counts the changes of admission. Times that an [`Admission`] names pass without a change.
@@ -76,29 +89,14 @@ impl GenesysClient {
         self.shared.admission.changes()
     }
 
-    /// Returns the region, or the API's host if the base URL is overridden.
-    pub fn environment(&self) -> &str {
-        &self.shared.addresses.environment
-    }
-
-    /// Returns the domain of the region, whatever the base URL is.
-    pub fn region(&self) -> &str {
-        &self.shared.addresses.region
-    }
-
-    /// Returns where browsers read web deployments from, if that is known.
-    pub fn cdn(&self) -> Option<&Url> {
-        self.shared.addresses.cdn.as_ref()
+    /// Returns the addresses of the settings.
+    pub fn addresses(&self) -> &Addresses {
+        &self.shared.addresses
     }
 
     /// Returns the setting that names a file of further certificate authorities, and the file, if there is one.
     pub fn authorities(&self) -> Option<(&'static str, &Path)> {
-        self.shared.ca_file.as_deref().map(|file| ("GENESYS_CA_FILE", file))
-    }
-
-    /// Returns the API's address.
-    pub fn api_url(&self) -> &Url {
-        &self.shared.addresses.api
+        self.shared.options.ca_file().map(|file| ("GENESYS_CA_FILE", file))
     }
 
     /// Describes why the process is not ready: bad credentials, missing permissions, an audit that cannot be written, a
@@ -117,27 +115,11 @@ impl GenesysClient {
     /// Describes the problems of a ready process: an API that does not answer, a pause that a worker set, a wrong clock,
     /// and failures that the next job tries again.
     pub fn warnings(&self) -> Vec<String> {
-        let pauses: Vec<String> = {
-            let control = self.shared.admission.control();
-            let pauses = control.workers.all().filter(|(_, hold)| hold.is_pause);
-            pauses.map(|(kind, hold)| format!("{kind} waits, {}: {}", hold.reason, hold.why)).collect()
-        };
-        self.failures().into_iter().chain(pauses).chain(self.clock_warning()).chain(self.untaken_probes()).collect()
-    }
-
-    /// Describes what failed when it was last tried, and is tried again with the next job, since none waits.
-    pub fn untaken_probes(&self) -> Vec<String> {
-        self.shared.admission.control().untaken_probes(Instant::now())
-    }
-
-    /// Describes the failures of requests, if requests fail.
-    pub fn failures(&self) -> Option<String> {
-        self.shared.admission.control().describe_failures(Instant::now())
-    }
-
-    /// Returns by how many seconds this machine's clock is ahead of the API's, if the API answered.
-    pub fn clock_ahead(&self) -> Option<i64> {
-        self.clock_skew().ahead()
+        let (control, now) = (self.shared.admission.control(), Instant::now());
+        let pauses = control.workers.all().filter(|(_, hold)| hold.is_pause);
+        let pauses = pauses.map(|(kind, hold)| format!("{kind} waits, {}: {}", hold.reason, hold.why));
+        let warnings = control.describe_failures(now).into_iter().chain(pauses).chain(self.clock_warning());
+        warnings.chain(control.untaken_probes(now)).collect()
     }
 
     /// Describes how much this machine's clock is wrong, if it is.
@@ -166,11 +148,6 @@ impl GenesysClient {
         self.shared.clock_skew.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns how long the client's limit is still exhausted, as the API reported it to this process.
-    pub fn client_limit_pause(&self) -> Option<Duration> {
-        self.shared.admission.control().client_limit_pause(Instant::now())
-    }
-
     /// Pauses for this time, because another process has exhausted the client's limit.
     pub fn pause_for_client_limit(&self, wait: Duration) {
         self.shared.admission.control().pause_for_peer(Instant::now(), wait);
@@ -183,19 +160,17 @@ impl GenesysClient {
         self.shared.admission.freed.notify_one();
     }
 
-    /// Returns how much of the budget is used.
-    pub fn budget_usage(&self) -> BudgetUsage {
-        self.shared.admission.control().budget.usage(Instant::now())
-    }
-
-    /// Lists everything that holds requests back.
-    pub fn active_holds(&self) -> Vec<ActiveHold> {
-        self.shared.admission.control().active_holds(Instant::now())
-    }
-
-    /// Returns the requests a minute that all processes of the client share.
-    pub fn client_limit(&self) -> u32 {
-        self.shared.client_limit
+    /// Describes the state of this moment, for the other members of the fleet and for people.
+    pub fn status(&self) -> ClientStatus {
+        let (mut control, now) = (self.shared.admission.control(), Instant::now());
+        ClientStatus {
+            usage: control.budget.usage(now),
+            holds: control.active_holds(now),
+            client_limit_pause: control.client_limit_pause(now),
+            clock_ahead: self.clock_skew().ahead(),
+            failures: control.describe_failures(now),
+            untaken_probes: control.untaken_probes(now),
+        }
     }
 
     /// Returns a fingerprint of the client's id: all processes with this id have the same.

@@ -210,7 +210,7 @@ async fn batch(options: &Options, kinds: &ChosenKinds, path: &std::path::Path) -
     let mut signals = Signals::listen()?;
     let store = SqliteQueue::open(path, Role::Worker, clock.clone()).map_err(usage)?;
     let audit = options.worker.audit.open(&audit_file, &clock)?;
-    let environment = genesys.environment().to_owned();
+    let environment = genesys.addresses().environment.clone();
     let webhook_wait = if webhooks.delivering().is_some() { options.webhook_wait } else { Duration::ZERO };
     let mut settings = options.worker.clone();
     if simulator.is_some() {

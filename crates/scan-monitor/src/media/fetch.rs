@@ -55,7 +55,7 @@ impl Fetcher {
     pub(crate) fn new(options: &MediaScanOptions, genesys: &GenesysClient) -> Result<Self, ConfigError> {
         Ok(Self {
             client: OutsideClient::new("--media-allow", &options.media_allow, genesys.authorities())?,
-            hosts: options.hosts(genesys.environment()),
+            hosts: options.hosts(&genesys.addresses().environment),
         })
     }
 

@@ -9,17 +9,17 @@ async fn a_429_of_the_clients_limit_is_to_be_told_and_one_of_the_tokens_is_not()
     let of_token = CLIENT_WIDE.replace("org.app.user", "client.credentials.token");
     for (body, told) in [(CLIENT_WIDE, true), (of_token.as_str(), false)] {
         let rig = Arc::new(Rig::answering([ScriptedReply::status(429).body(body)]));
-        assert_eq!(rig.client.client_limit_pause(), None);
+        assert_eq!(rig.client.status().client_limit_pause, None);
         let sending = tokio::spawn({
             let rig = Arc::clone(&rig);
             async move { rig.post().await }
         });
         tokio::time::sleep(SECOND).await;
-        let shut = rig.client.client_limit_pause().map(|left| left.as_secs());
+        let shut = rig.client.status().client_limit_pause.map(|left| left.as_secs());
         assert_eq!(shut, told.then_some(19), "{body}");
-        assert_eq!(rig.client.active_holds().len(), 1);
+        assert_eq!(rig.client.status().holds.len(), 1);
         sending.await.unwrap().unwrap();
-        assert_eq!((rig.client.client_limit_pause(), rig.client.active_holds()), (None, vec![]), "it is over");
+        assert_eq!((rig.client.status().client_limit_pause, rig.client.status().holds), (None, vec![]), "it is over");
     }
 }
 
@@ -29,7 +29,7 @@ async fn what_another_process_met_stops_this_one_which_then_starts_slowly_and_te
     rig.get().await.unwrap();
     rig.client.pause_for_client_limit(20 * SECOND);
     assert_eq!(
-        rig.client.client_limit_pause(),
+        rig.client.status().client_limit_pause,
         None,
         "who met it tells it; else its end would move with every telling"
     );
@@ -55,7 +55,7 @@ async fn whoever_waits_for_its_part_goes_as_soon_as_that_grows() {
     rig.client.set_limit_share(LimitShare::alone(500));
     waiting.await.unwrap().unwrap();
     assert!(before.elapsed() < SECOND);
-    assert_eq!(rig.client.budget_usage().last_minute, 2);
+    assert_eq!(rig.client.status().usage.last_minute, 2);
 }
 
 #[tokio::test(start_paused = true)]

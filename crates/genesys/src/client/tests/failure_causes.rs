@@ -24,7 +24,7 @@ async fn an_outage_says_what_its_requests_came_to_until_it_is_over() {
     }
     assert_eq!(rig.reason(), Some(ClosedReason::ApiUnavailable));
     assert_eq!(told(&rig), "Genesys Cloud is not answering: 503 ×10, 502 with a page ×5, lost ×5");
-    assert_eq!(rig.client.active_holds()[0].why, told(&rig), "for status and the page");
+    assert_eq!(rig.client.status().holds[0].why, told(&rig), "for status and the page");
     assert!(rig.client.problems().is_empty(), "the process is ready");
     let held = rig.get().await.unwrap_err();
     assert!(held.message.contains("503 ×10"), "{held:?}");
@@ -64,10 +64,10 @@ async fn a_clock_that_is_off_is_told_by_answers_of_the_api_alone() {
     ]);
     // The page is tried again, and what is no page is a cached answer.
     rig.get().await.unwrap();
-    assert_eq!((rig.client.clock_ahead(), told(&rig)), (None, String::new()));
+    assert_eq!((rig.client.status().clock_ahead, told(&rig)), (None, String::new()));
     let _ = rig.get().await;
     rig.get().await.unwrap();
-    let ahead = rig.client.clock_ahead().unwrap();
+    let ahead = rig.client.status().clock_ahead.unwrap();
     assert!((598..=602).contains(&ahead), "{ahead}");
     assert_eq!(
         told(&rig),

@@ -99,16 +99,16 @@ async fn a_hold_that_holds_no_job_is_over_until_the_next_job_tries_again() {
         rig.send_for(number, ApiRequest::post(THINGS)).await.unwrap_err();
     }
     tokio::time::sleep(69 * SECOND).await;
-    assert_eq!((rig.client.problems().len(), rig.client.active_holds().len()), (1, 1), "held jobs may still come back");
+    assert_eq!((rig.client.problems().len(), rig.client.status().holds.len()), (1, 1), "held jobs may still come back");
 
     tokio::time::sleep(SECOND).await;
-    assert_eq!((rig.client.problems(), rig.client.active_holds()), (vec![], vec![]), "nobody took the probe");
+    assert_eq!((rig.client.problems(), rig.client.status().holds), (vec![], vec![]), "nobody took the probe");
     assert_eq!(rig.client.warnings(), [format!("cdn.purge was forbidden on {THINGS}; the next job tries it again")]);
     assert!(!gate_is_shut(&rig, ClosedReason::Forbidden));
 
     let error = rig.send_for(5, ApiRequest::post(THINGS)).await.unwrap_err();
     assert_eq!((held_for(&rig, &error), error.requests), (60, 1), "it is the probe, and is not lost");
-    assert_eq!((rig.client.problems().len(), rig.client.active_holds().len()), (1, 1));
+    assert_eq!((rig.client.problems().len(), rig.client.status().holds.len()), (1, 1));
     assert_eq!(rig.client.warnings(), Vec::<String>::new());
     assert!(gate_is_shut(&rig, ClosedReason::Forbidden));
 }

@@ -33,15 +33,15 @@ async fn other_kinds_and_other_endpoints_go_on_and_the_fleet_is_told_nothing() {
     scan(&rig, THINGS).await.unwrap();
     rig.send_for(2, ApiRequest::get(OTHERS)).await.unwrap();
     assert_eq!(before.elapsed().as_secs(), 1, "none of them waited");
-    assert_eq!((rig.client.client_limit_pause(), rig.reason()), (None, None));
+    assert_eq!((rig.client.status().client_limit_pause, rig.reason()), (None, None));
     assert!(rig.client.problems().is_empty(), "the process is ready");
-    let shut = rig.client.active_holds();
+    let shut = rig.client.status().holds;
     let [shut] = shut.as_slice() else { panic!("{shut:?}") };
     assert_eq!((shut.reason, shut.kind), (ClosedReason::ServiceLimit, Some(Kind::CdnPurge)));
     assert!(shut.why.contains(THINGS) && shut.why.contains("integrations"), "{}", shut.why);
 
     assert_eq!(held.await.unwrap().unwrap().requests, 2, "no retry is burned");
-    assert_eq!((before.elapsed().as_secs(), rig.client.active_holds()), (11, vec![]));
+    assert_eq!((before.elapsed().as_secs(), rig.client.status().holds), (11, vec![]));
 }
 
 #[tokio::test(start_paused = true)]

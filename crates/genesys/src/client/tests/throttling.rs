@@ -203,16 +203,16 @@ async fn an_api_that_no_job_asks_stops_nothing() {
         if *is_up.lock().unwrap() { ScriptedReply::status(200) } else { ScriptedReply::status(500) }
     }));
     assert!(many(&rig, 10).await.iter().all(Result::is_err));
-    assert_eq!(rig.client.active_holds().len(), 1);
+    assert_eq!(rig.client.status().holds.len(), 1);
     assert!(gate_is_shut(&rig, ClosedReason::ApiUnavailable));
 
     tokio::time::sleep(20 * SECOND).await;
-    assert_eq!((rig.client.active_holds(), rig.client.failures()), (vec![], None));
+    assert_eq!((rig.client.status().holds, rig.client.status().failures), (vec![], None));
     assert!(!gate_is_shut(&rig, ClosedReason::ApiUnavailable));
     assert!(rig.client.warnings()[0].ends_with("; the next job tries it again"), "{:?}", rig.client.warnings());
 
     rig.get().await.unwrap_err();
-    assert_eq!((rig.client.active_holds().len(), rig.client.failures().is_some()), (1, true), "the probe failed");
+    assert_eq!((rig.client.status().holds.len(), rig.client.status().failures.is_some()), (1, true), "the probe failed");
     *up.lock().unwrap() = true;
     tokio::time::sleep(60 * SECOND).await;
     rig.get().await.unwrap();

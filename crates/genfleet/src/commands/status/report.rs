@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use genfleet_core::{
-    genesys::{clock_is_off, describe_skew},
+    genesys::describe_skew,
     job::Kind,
     membership::{HoldStatus, KindStatus, MemberStatus},
 };
@@ -136,8 +136,8 @@ impl Report {
             // A hold already says that requests fail.
             let failing = process.failing.as_ref().filter(|_| process.shut.is_empty());
             problems.extend(failing.map(|failing| format!("at {name}: {failing}")));
-            let ahead = process.clock_ahead_seconds.filter(|ahead| clock_is_off(*ahead));
-            problems.extend(ahead.map(|ahead| format!("the clock at {name} is {} the API's", describe_skew(ahead))));
+            let skew = process.clock_ahead_seconds.and_then(describe_skew);
+            problems.extend(skew.map(|skew| format!("the clock at {name} is {skew} the API's")));
         }
         if let Some(unrouted) = self.unrouted.filter(|unrouted| *unrouted > 0) {
             problems.push(format!("{} matched no queue", terminal::count(unrouted, "message")));
