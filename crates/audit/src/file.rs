@@ -198,7 +198,7 @@ fn next_part(series: &FileSeries, number: u32) -> io::Result<(u32, File)> {
         match file::open(
             &series.part(next),
             File::options().read(true).append(true).create_new(true),
-            file::GROUP_READS,
+            file::Mode::GroupReads,
         ) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => next += 1,
             opened => return Ok((next, opened?)),

@@ -180,11 +180,6 @@ impl Audit {
         Intent::new(self.clone(), facts)
     }
 
-    /// Appends the result of a job, and returns the name of the line. `None` if no audit is kept.
-    pub fn outcome(&self, about: &AuditSubject, detail: &Detail) -> Option<AuditReference> {
-        self.fact(about, Fact::Outcome, detail)
-    }
-
     /// Appends a fact that concerns no job of this process. `None` if no audit is kept.
     pub fn fact(&self, about: &AuditSubject, fact: Fact, detail: &Detail) -> Option<AuditReference> {
         let time = self.shared.clock.now();

@@ -22,7 +22,7 @@ impl ChainLock {
     /// Takes the lock in the file at `path`; `None` if another process has it.
     pub(crate) fn take(path: &Path) -> io::Result<Option<Self>> {
         loop {
-            let file = file::open(path, File::options().create(true).truncate(false).write(true), file::PRIVATE)?;
+            let file = file::open(path, File::options().create(true).truncate(false).write(true), file::Mode::Private)?;
             match file.try_lock() {
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(error),

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) mod faults;
 
-pub use self::faults::Faults;
+use self::faults::Faults;
 use crate::{
     Audit, JobAudit,
     file::LogFile,
@@ -38,7 +38,7 @@ pub struct Folder(pub(crate) PathBuf);
 
 impl Folder {
     /// Creates an empty folder.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let path = std::env::temp_dir().join(format!("genfleet-audit-{}", uuid::Uuid::new_v4()));
         fs::create_dir(&path).unwrap();
         Self(path)
@@ -55,7 +55,7 @@ impl Folder {
     }
 
     /// Returns the paths of the audit files.
-    pub fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path());
         let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "jsonl")).collect();
         files.sort();

@@ -49,7 +49,7 @@ async fn a_shared_call_has_an_intent_and_an_effect_for_every_job_and_payloads_ar
         trails.each_ref().map(JobAudit::position),
         [3, 4].map(|last| AuditPosition { last: Some(last), sent: true })
     );
-    let stamp = rig.audit.outcome(trails[0].about(), &Detail::default()).unwrap();
+    let stamp = rig.audit.fact(trails[0].about(), Fact::Outcome, &Detail::default()).unwrap();
     rig.audit.wait_until_durable(stamp.seq).await.unwrap();
     assert_eq!(rig.folder.verify(), 5);
     let told: Vec<_> = rig
@@ -111,7 +111,7 @@ async fn only_lines_that_a_task_waits_for_wake_the_thread_that_lingers() {
     };
     linger();
     let job = audit.begin(Kind::CdnPurge, &id("one"), "cdn_purge_executed", "hash");
-    let stamp = audit.outcome(job.about(), &Detail::default()).unwrap();
+    let stamp = audit.fact(job.about(), Fact::Outcome, &Detail::default()).unwrap();
     assert!(lingers(), "no task waits for this line");
     assert_eq!(audit.wait_until_durable(stamp.seq).now_or_never(), None);
     assert!(!lingers(), "it has to be durable");
@@ -138,7 +138,7 @@ async fn many_at_once_are_in_one_chain() {
         let job = format!("job-{n}");
         let trail = rig.begin(&job);
         intend(&rig, &[id(&job)]).await.unwrap().effect(Effect::Done, &Detail::default());
-        let stamp = rig.audit.outcome(trail.about(), &Detail::default()).unwrap();
+        let stamp = rig.audit.fact(trail.about(), Fact::Outcome, &Detail::default()).unwrap();
         timeout(SOON, rig.audit.wait_until_durable(stamp.seq)).await.expect("in time").unwrap();
     };
     futures_util::future::join_all((0..500).map(one)).await;
@@ -158,7 +158,7 @@ async fn with_no_room_nothing_is_intended_and_nothing_durable_until_there_is() {
     assert!(rig.audit.conditions().borrow().trouble().unwrap().contains("cannot be written"));
     rig.audit.wait_until_durable(1).await.unwrap();
     assert!(is_held(&rig.audit.conditions().borrow()), "a successful sync does not free space");
-    let outcome = rig.audit.outcome(trail.about(), &Detail::default()).unwrap();
+    let outcome = rig.audit.fact(trail.about(), Fact::Outcome, &Detail::default()).unwrap();
     let waits = timeout(20 * RETRY, rig.audit.wait_until_durable(outcome.seq)).await;
     assert!(waits.is_err(), "nothing may be acknowledged");
     let before = rig.folder.text();
@@ -198,10 +198,10 @@ async fn an_intent_that_hits_the_full_disk_is_not_followed_by_its_call() {
 #[tokio::test]
 async fn a_failed_sync_ends_the_process_and_nothing_counts_as_durable_after_it() {
     let mut rig = Rig::new();
-    let stamp = rig.audit.outcome(rig.begin("one").about(), &Detail::default()).unwrap();
+    let stamp = rig.audit.fact(rig.begin("one").about(), Fact::Outcome, &Detail::default()).unwrap();
     rig.audit.wait_until_durable(stamp.seq).await.unwrap();
     rig.faults.fail_syncs();
-    let stamp = rig.audit.outcome(rig.begin("two").about(), &Detail::default()).unwrap();
+    let stamp = rig.audit.fact(rig.begin("two").about(), Fact::Outcome, &Detail::default()).unwrap();
     let durable = timeout(SOON, rig.audit.wait_until_durable(stamp.seq)).await.expect("in time");
     assert_eq!(durable, Err(Unwritten));
     assert_eq!(timeout(SOON, rig.exits.next()).await.expect("in time"), "audit sync");
@@ -214,7 +214,7 @@ async fn a_failed_sync_ends_the_process_and_nothing_counts_as_durable_after_it()
 async fn a_file_that_is_removed_ends_the_process_and_nothing_counts_as_durable_after_it() {
     let mut rig = Rig::new();
     let trail = rig.begin("one");
-    let seq = |trail: &JobAudit| rig.audit.outcome(trail.about(), &Detail::default()).unwrap().seq;
+    let seq = |trail: &JobAudit| rig.audit.fact(trail.about(), Fact::Outcome, &Detail::default()).unwrap().seq;
     rig.audit.wait_until_durable(seq(&trail)).await.unwrap();
     std::fs::remove_file(rig.folder.path().join("audit.jsonl")).unwrap();
     let lost = seq(&trail);
@@ -229,7 +229,7 @@ async fn without_an_audit_nothing_waits_and_nothing_is_written() {
     let intent =
         audit.intend(Kind::CdnPurge, &[id("one")], &Detail::default(), &CancellationToken::new()).await.unwrap();
     intent.effect(Effect::Done, &Detail::default());
-    assert_eq!(audit.outcome(trail.about(), &Detail::default()), None);
+    assert_eq!(audit.fact(trail.about(), Fact::Outcome, &Detail::default()), None);
     assert_eq!(trail.position(), AuditPosition::default());
     audit.wait_until_all_durable().await.unwrap();
     audit.wait_until_writable().await.unwrap();

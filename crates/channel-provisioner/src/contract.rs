@@ -109,3 +109,12 @@ fn rules() -> Value {
         },
     })
 }
+
+/// Matches `word` in any mixture of cases.
+fn any_case(word: &str) -> String {
+    let either = |each: char| match (each.to_ascii_lowercase(), each.to_ascii_uppercase()) {
+        (lower, upper) if lower != upper => format!("[{lower}{upper}]"),
+        (same, _) => same.to_string(),
+    };
+    word.chars().map(either).collect()
+}

@@ -19,7 +19,6 @@ pub use genfleet_job::{
 };
 pub use genfleet_queue as queue;
 pub use genfleet_telemetry as telemetry;
-pub use genfleet_telemetry::{http, trace};
 
 pub mod admin;
 pub mod contract;

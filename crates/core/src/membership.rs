@@ -278,7 +278,7 @@ impl Membership {
 
     /// An embedded store is worked by exactly one process.
     fn is_alone(&self) -> bool {
-        self.shared.queue.is_single_process()
+        matches!(self.shared.queue, Queue::Sqlite(_))
     }
 
     fn authenticator(&self) -> MutexGuard<'_, Authenticator> {

@@ -29,11 +29,7 @@ use crate::webhook::{
 };
 use genfleet_audit::{Audit, Detail, Effect, Intent};
 use genfleet_genesys::{Caller, TransportFailure, retry_after};
-use genfleet_job::{
-    error::{ErrorClass, JobError},
-    hash,
-    options::ConfigError,
-};
+use genfleet_job::{hash, options::ConfigError};
 use genfleet_telemetry::{
     http::in_full,
     trace::{Span, SpanDetails, SpanKind, attribute},
@@ -256,17 +252,6 @@ impl OutsideAnswer {
 }
 
 impl OutsideError {
-    /// Turns it into the error of a job with the code `unavailable`: transient, unless the address is refused
-    /// (`address_refused`). Where the request may have arrived and must not be repeated unseen, the caller makes it ambiguous.
-    pub fn into_job_error(self, unavailable: &'static str) -> JobError {
-        match self {
-            Self::Refused(message) => JobError::permanent("address_refused", message),
-            Self::Interrupted => JobError::interrupted(),
-            Self::Failed(TransportFailure::TooLong, message) => JobError::permanent("unexpected_response", message),
-            Self::Failed(_, message) => JobError::new(ErrorClass::Transient, unavailable, message),
-        }
-    }
-
     /// Returns whether the request may have reached the host.
     pub fn may_have_arrived(&self) -> bool {
         match self {

@@ -74,7 +74,7 @@ impl Webhooks {
         let signing = SigningAbility::with(&signers, options.job_webhooks);
         let delivers = signers.signed_receivers().is_some() && options.webhook_concurrency > 0;
         let delivering = if delivers {
-            let client = WebhookClient::new(addresses.clone(), options.webhook_ca_file.as_deref())?;
+            let client = WebhookClient::new(options)?;
             Some(Delivering { signers, client, options: options.clone() })
         } else {
             None

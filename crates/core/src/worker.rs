@@ -46,7 +46,7 @@ pub use self::{
     large_body::offload,
     metric_series::start_metrics,
     options::WorkerOptions,
-    queue_options::{DEFAULT_STORE, QueueOptions},
+    queue_options::QueueOptions,
     runtime::{ProcessEnd, Runtime},
     shutdown::Signals,
     unknown_kinds::reject_unknown_job,

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use genfleet_core::handler::ServiceCheck;
 use serde::Serialize;
 
 /// The severity of a finding.
@@ -37,25 +38,25 @@ pub struct Finding {
 
 /// A check of one subject. Its methods make findings about it.
 #[derive(Clone, Debug)]
-pub struct Check {
+pub(crate) struct Check {
     name: &'static str,
     looked_at: String,
 }
 
 impl Check {
     /// Creates the check with this name, of this subject.
-    pub fn new(name: &'static str, looked_at: impl Display) -> Self {
+    pub(crate) fn new(name: &'static str, looked_at: impl Display) -> Self {
         Self { name, looked_at: looked_at.to_string() }
     }
 
     /// Returns a finding for a correct subject.
-    pub fn ok(&self, found: impl Display) -> Finding {
+    pub(crate) fn ok(&self, found: impl Display) -> Finding {
         let looked_at = self.looked_at.clone();
         Finding { check: self.name, level: Level::Ok, looked_at, found: found.to_string(), remedy: None }
     }
 
     /// Returns a finding for a subject that could not be checked.
-    pub fn skipped(&self, reason: impl Display, remedy: impl Display) -> Finding {
+    pub(crate) fn skipped(&self, reason: impl Display, remedy: impl Display) -> Finding {
         self.of(Level::Skipped, reason, remedy)
     }
 
@@ -64,13 +65,23 @@ impl Check {
     }
 
     /// Returns a finding for a subject that does not work.
-    pub fn failed(&self, found: impl Display, remedy: impl Display) -> Finding {
+    pub(crate) fn failed(&self, found: impl Display, remedy: impl Display) -> Finding {
         self.of(Level::Failed, found, remedy)
     }
 
     /// Returns a finding with a level that is not known in advance.
     pub(crate) fn of(&self, level: Level, found: impl Display, remedy: impl Display) -> Finding {
         Finding { level, remedy: Some(remedy.to_string()), ..self.ok(found) }
+    }
+}
+
+impl From<ServiceCheck> for Finding {
+    fn from(ServiceCheck { check, looked_at, found }: ServiceCheck) -> Self {
+        let check = Check::new(check, looked_at);
+        match found {
+            Ok(found) => check.ok(found),
+            Err((found, remedy)) => check.failed(found, remedy),
+        }
     }
 }
 

@@ -77,7 +77,7 @@ fn check_encryption(scheme: &str, host: &str, url: &str) -> Option<Finding> {
 }
 
 async fn check_token_and_api(client: &GenesysClient, wanted: u32) -> Vec<Finding> {
-    let (token_url, api_url) = client.addresses();
+    let (token_url, api_url) = (client.addresses().token.as_str(), client.addresses().api.as_str());
     let check = client.check_token().await;
     let mut findings = vec![token::judge(token_url, &check.outcome)];
     let mut clocks = check.clock;

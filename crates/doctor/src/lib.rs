@@ -30,8 +30,9 @@ mod token;
 mod version;
 mod webhook;
 
+use self::finding::Check;
 pub use self::{
-    finding::{Check, Finding, Level},
+    finding::{Finding, Level},
     options::{DoctorOptions, KindNeeds},
     plain_http::{get, reachable},
 };

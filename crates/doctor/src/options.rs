@@ -35,8 +35,9 @@ pub struct DoctorOptions {
 
     #[command(flatten)]
     pub(crate) queue: QueueOptions,
+    /// The settings of the worker.
     #[command(flatten)]
-    pub(crate) worker: WorkerOptions,
+    pub worker: WorkerOptions,
     #[command(flatten)]
     pub(crate) genesys: GenesysOptions,
     #[command(flatten)]
@@ -56,11 +57,6 @@ impl FromStr for ManagementUrl {
 }
 
 impl DoctorOptions {
-    /// The kinds that the settings name.
-    pub fn kinds(&self) -> &[Kind] {
-        &self.worker.kinds
-    }
-
     /// The configured address, from the flag, the variable or the file.
     pub(crate) fn management(&self) -> Result<Option<SecretString>, ConfigError> {
         let from_outside = secret("GENFLEET_MANAGEMENT_URL")?;

@@ -43,7 +43,7 @@ pub(crate) async fn check(options: &WebhookOptions) -> Vec<Finding> {
 /// Checks each receiver once.
 async fn receivers(options: &WebhookOptions) -> Vec<Finding> {
     // The caller has already reported errors of these settings.
-    let Ok(client) = WebhookClient::new(options.addresses(), options.webhook_ca_file.as_deref()) else { return vec![] };
+    let Ok(client) = WebhookClient::new(options) else { return vec![] };
     let mut all: Vec<Receiver> = Vec::new();
     for route in options.routes().unwrap_or_default() {
         if all.iter().all(|one| one.to_string() != route.receiver.to_string()) {

@@ -18,11 +18,11 @@ use crate::{
     send_time::SendTime,
 };
 
-mod allotment;
+pub(crate) mod allotment;
 mod window;
 
 use allotment::Allotment;
-pub use allotment::LimitShare;
+use allotment::LimitShare;
 use window::{Window, WindowEnd};
 
 /// A window that no answer described lasts this long from its first request, and the slack.

@@ -128,11 +128,6 @@ impl GenesysClient {
         }
     }
 
-    /// Returns the addresses of the token endpoint and of the API.
-    pub fn addresses(&self) -> (&str, &str) {
-        (self.shared.addresses.token.as_str(), self.shared.addresses.api.as_str())
-    }
-
     /// Reads both clocks at an answer that came `took` after it was asked for.
     pub(crate) fn read_clocks(&self, headers: &HeaderMap, took: Duration) -> Option<ClockReading> {
         let theirs = read_http_date(headers.get(DATE)?.to_str().ok()?)?;

@@ -64,11 +64,6 @@ impl ApiError {
         }
     }
 
-    /// Returns true if the API says that the object is not there, or not yet: 404, 408 or 410.
-    pub fn is_not_there(&self) -> bool {
-        matches!(self.status, Some(404 | 408 | 410))
-    }
-
     /// The attempt's time is over, or the process drains.
     pub(crate) fn interrupted() -> Self {
         Self::new(ErrorClass::Interrupted, "interrupted", "stopped between two requests; it goes on from here")
@@ -136,9 +131,6 @@ mod tests {
             assert_eq!(error(status, message).is_stale_version(&method), stale, "{status} {message} {method}");
         }
         assert!(!ApiError::new(ErrorClass::Transient, "api_timeout", words).is_stale_version(&Method::PUT));
-        for (status, not_there) in [(404, true), (408, true), (410, true), (400, false), (409, false), (500, false)] {
-            assert_eq!(error(status, "").is_not_there(), not_there, "{status}");
-        }
     }
 
     #[test]

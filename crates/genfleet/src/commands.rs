@@ -5,10 +5,9 @@ use std::{future::Future, process::ExitCode};
 
 use anyhow::Context;
 use genfleet_core::{
-    http::install_tls,
     options::ConfigError,
     queue::{ACCESS_REFUSED, QueueError},
-    telemetry::{self, LogFormat},
+    telemetry::{self, LogFormat, http::install_tls},
 };
 
 use crate::terminal::{Paint, lines};

@@ -107,13 +107,6 @@ impl JobError {
         Self::new(ErrorClass::Interrupted, "interrupted", "stopped between two requests; the job continues from here")
     }
 
-    /// Adds what was achieved.
-    #[must_use]
-    pub fn with_report(mut self, report: Value) -> Self {
-        self.report = Some(report);
-        self
-    }
-
     /// Adds the state for the next attempt.
     #[must_use]
     pub fn with_state(mut self, state: Value) -> Self {

@@ -7,10 +7,12 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use self::shape::{CloudEvent, EventData, EventError};
+use self::shape::{EventData, EventError};
 use crate::{JobId, derive_id, error::JobError, message::enqueued::QueueWait, trace_context::TraceContext};
 
-pub mod shape;
+mod shape;
+
+pub use self::shape::CloudEvent;
 
 /// A reference to one line of the audit: `data.audit` of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]

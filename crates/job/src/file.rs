@@ -13,12 +13,16 @@ use std::{
 
 use rustix::fs::OFlags;
 
-/// The mode of files with jobs, secrets or the state of a process.
-pub const PRIVATE: u32 = 0o600;
-/// The mode of files that a group of operators may read: audit files and events.
-pub const GROUP_READS: u32 = 0o640;
-/// The mode of files with published content.
-pub const PUBLIC: u32 = 0o644;
+/// The mode of a new file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// For jobs, secrets or the state of a process.
+    Private = 0o600,
+    /// A group of operators may read it: audit files and events.
+    GroupReads = 0o640,
+    /// For published content.
+    Public = 0o644,
+}
 
 /// Returns `path` with `suffix` appended to its name.
 pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -28,18 +32,18 @@ pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Opens the file at `path`; a new one gets `mode`. Refuses a symbolic link.
-pub fn open(path: &Path, options: &OpenOptions, mode: u32) -> io::Result<File> {
+pub fn open(path: &Path, options: &OpenOptions, mode: Mode) -> io::Result<File> {
     let no_link = OFlags::NOFOLLOW.bits().cast_signed();
     options
         .clone()
-        .mode(mode)
+        .mode(mode as u32)
         .custom_flags(no_link)
         .open(path)
         .map_err(|error| refuse_link(path).err().unwrap_or(error))
 }
 
 /// Like [`open`], but follows a link to a device, a pipe, or the process's stdout or stderr (`/dev/stdout`).
-pub fn open_or_stream(path: &Path, options: &OpenOptions, mode: u32) -> io::Result<File> {
+pub fn open_or_stream(path: &Path, options: &OpenOptions, mode: Mode) -> io::Result<File> {
     let refused = match open(path, options, mode) {
         Err(refused) if is_link(path) => refused,
         opened => return opened,
@@ -107,10 +111,10 @@ mod tests {
     #[test]
     fn what_is_made_has_its_mode_and_what_is_there_keeps_its_own() {
         let folder = Folder::new();
-        for mode in [PRIVATE, GROUP_READS] {
-            let path = folder.0.join(format!("{mode:o}"));
+        for mode in [Mode::Private, Mode::GroupReads] {
+            let path = folder.0.join(format!("{mode:?}"));
             let made = open(&path, &appending(), mode).unwrap().metadata().unwrap().mode();
-            assert_eq!(made & 0o7777 & !mode, 0, "{made:o}");
+            assert_eq!(made & 0o7777 & !(mode as u32), 0, "{made:o}");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).unwrap();
             assert_eq!(open(&path, &appending(), mode).unwrap().metadata().unwrap().mode() & 0o7777, 0o604);
         }
@@ -126,9 +130,9 @@ mod tests {
             symlink(target, &link).unwrap();
             let truncating = File::options().write(true).create(true).truncate(true).clone();
             let opened = [
-                open(&link, &appending(), PRIVATE),
-                open(&link, &truncating, PRIVATE),
-                open_or_stream(&link, &appending(), PRIVATE),
+                open(&link, &appending(), Mode::Private),
+                open(&link, &truncating, Mode::Private),
+                open_or_stream(&link, &appending(), Mode::Private),
             ];
             for reported in opened.map(|opened| opened.unwrap_err().to_string()) {
                 assert!(reported.contains("link is a symbolic link"), "{reported}");
@@ -143,8 +147,8 @@ mod tests {
         let folder = Folder::new();
         let link = folder.0.join("null");
         symlink("/dev/null", &link).unwrap();
-        open_or_stream(&link, &appending(), PRIVATE).unwrap().write_all(b"x").unwrap();
-        assert!(open(&link, &appending(), PRIVATE).is_err());
+        open_or_stream(&link, &appending(), Mode::Private).unwrap().write_all(b"x").unwrap();
+        assert!(open(&link, &appending(), Mode::Private).is_err());
         assert!(is_stream(&File::from(io::stdout().as_fd().try_clone_to_owned().unwrap())).unwrap());
         let (reader, _writer) = io::pipe().unwrap();
         assert!(is_stream(&File::from(std::os::fd::OwnedFd::from(reader))).unwrap());

@@ -14,20 +14,20 @@ pub const REDRIVEN_BY: &str = "genfleet-redriven-by";
 pub const MAX_STATE_BYTES: usize = 16 * 1024;
 
 /// `genfleet-state`.
-pub const STATE: &str = "genfleet-state";
+const STATE: &str = "genfleet-state";
 /// `genfleet-attempts`.
 pub const ATTEMPTS: &str = "genfleet-attempts";
 /// `genfleet-requests`.
-pub const REQUESTS: &str = "genfleet-requests";
+const REQUESTS: &str = "genfleet-requests";
 /// `genfleet-started-at`.
-pub(crate) const STARTED_AT: &str = "genfleet-started-at";
+const STARTED_AT: &str = "genfleet-started-at";
 /// `genfleet-generation`.
 pub const GENERATION: &str = "genfleet-generation";
 /// `genfleet-not-before`: the end of a delay that is longer than the delay queues permit.
-pub const NOT_BEFORE: &str = "genfleet-not-before";
+const NOT_BEFORE: &str = "genfleet-not-before";
 
 /// `genfleet-suspected`: the number of moves to the suspects.
-pub const SUSPECTED: &str = "genfleet-suspected";
+const SUSPECTED: &str = "genfleet-suspected";
 
 /// `genfleet-reason` of a dead letter: the error's code.
 pub const REASON: &str = "genfleet-reason";
@@ -78,6 +78,13 @@ impl JobHeaders {
     /// Returns true if the job was started before.
     pub fn is_started(&self) -> bool {
         self.started_at.is_some()
+    }
+
+    /// Removes the headers of a job that goes on; the headers that describe its end remain.
+    pub fn clear(headers: &mut Headers) {
+        for name in [STATE, NOT_BEFORE, REQUESTS, SUSPECTED] {
+            headers.remove(name);
+        }
     }
 
     /// Copies `message` with these headers; all other headers are kept.

@@ -18,8 +18,10 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-pub use self::kind::{Kind, UnknownKind};
-pub use self::violation::{Violation, Violations};
+pub use self::{
+    kind::{Kind, UnknownKind},
+    violation::{Violation, Violations},
+};
 
 pub mod clock;
 pub mod decode;

@@ -5,16 +5,6 @@ use std::{iter, time::Duration};
 
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
 
-/// The waits between the attempts of a webhook delivery (SPEC 7); there is one more attempt than waits.
-pub const WEBHOOK_WAITS: [Duration; 6] = [
-    Duration::from_secs(5),
-    Duration::from_secs(5 * 60),
-    Duration::from_secs(30 * 60),
-    Duration::from_secs(2 * 3600),
-    Duration::from_secs(5 * 3600),
-    Duration::from_secs(10 * 3600),
-];
-
 /// The rule for the wait of a job between attempts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RetryPolicy {
@@ -41,11 +31,6 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The policy of webhooks, with the factor `scale`.
-    pub fn webhook(scale: f64) -> Self {
-        Self::Listed { waits: &WEBHOOK_WAITS, scale }
-    }
-
     /// Computes the wait after `failed` attempts (from 1). `jitter` is a random number from 0 to 1; `at_least` is what
     /// the API asked for (`Retry-After`).
     pub fn delay(&self, failed: u32, jitter: f64, at_least: Duration) -> Duration {
@@ -105,11 +90,6 @@ pub fn full_jitter(first: Duration, longest: Duration) -> ExponentialBackoff {
         .build()
 }
 
-/// The waits between connection attempts to the broker: full jitter, 0.5–30 s, without end (SPEC 5.8).
-pub fn reconnect() -> ExponentialBackoff {
-    full_jitter(Duration::from_millis(500), Duration::from_secs(30))
-}
-
 /// The waits between the short retries of one request (SPEC 5.2).
 pub fn short() -> ExponentialBackoff {
     full_jitter(Duration::from_millis(250), Duration::from_secs(4))
@@ -158,23 +138,8 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_is_tried_seven_times_in_eighteen_hours() {
-        let policy = RetryPolicy::webhook(1.0);
-        let waits = |jitter| (1..=7).map(move |failed| policy.delay(failed, jitter, Duration::ZERO).as_secs());
-        assert_eq!(waits(0.0).collect::<Vec<_>>(), [5, 300, 1800, 7200, 18_000, 36_000, 36_000]);
-        assert_eq!(waits(1.0).collect::<Vec<_>>(), [5, 330, 1980, 7920, 19_800, 39_600, 39_600]);
-    }
-
-    #[test]
-    fn a_rehearsal_is_quicker_but_what_a_receiver_asks_for_is_not() {
-        let policy = RetryPolicy::webhook(0.001);
-        assert_eq!(policy.delay(1, 0.0, Duration::ZERO), Duration::from_millis(5));
-        assert_eq!(policy.delay(1, 0.0, Duration::from_secs(60)), Duration::from_secs(60));
-    }
-
-    #[test]
     fn full_jitter_stays_in_its_bounds_and_never_ends() {
-        let mut waits = reconnect();
+        let mut waits = full_jitter(Duration::from_millis(500), Duration::from_secs(30));
         for _ in 0..200 {
             let wait = waits.next_backoff();
             assert!(wait.is_some_and(|wait| wait <= Duration::from_secs(30)), "{wait:?}");

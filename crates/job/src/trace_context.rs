@@ -74,19 +74,6 @@ impl TraceContext {
     }
 }
 
-/// Merges the contexts of several jobs for work that is done for all of them: each once, the sampled ones first,
-/// because the first becomes the parent of the work's span and an unsampled parent would drop it.
-pub fn merge_contexts(contexts: impl IntoIterator<Item = TraceContext>) -> Vec<TraceContext> {
-    let mut all: Vec<TraceContext> = Vec::new();
-    for context in contexts {
-        if !all.contains(&context) {
-            all.push(context);
-        }
-    }
-    all.sort_by_key(|context| !context.is_sampled());
-    all
-}
-
 /// Checks `<version>-<trace>-<parent>-<flags>` in lower-case hex, with no id of zeros only. Later versions may append
 /// more.
 fn is_traceparent(text: &str) -> bool {
@@ -174,13 +161,5 @@ mod tests {
         }
         let alone = Headers::from([(TRACESTATE.to_owned(), "a=b".into())]);
         assert_eq!(TraceContext::read(&alone), None, "a state without its parent says nothing");
-    }
-
-    #[test]
-    fn of_many_places_a_kept_one_comes_first_and_each_once() {
-        let place =
-            |digit: &str, flags: &str| parsed(&format!("00-{}-b7ad6b7169203331-{flags}", digit.repeat(32))).unwrap();
-        let all = [place("1", "00"), place("2", "01"), place("1", "00"), place("3", "01")];
-        assert_eq!(merge_contexts(all), [place("2", "01"), place("3", "01"), place("1", "00")]);
     }
 }

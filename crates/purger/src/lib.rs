@@ -138,9 +138,7 @@ impl Purger {
 
 /// Adds the report and the state for the next attempt to an error.
 fn with_progress(error: JobError, progress: &PurgeProgress, report: &PurgeReport) -> JobError {
-    let error = error.with_report(serde_json::to_value(report).unwrap_or(Value::Null));
-    match progress.state().and_then(|state| serde_json::to_value(state).ok()) {
-        Some(state) => error.with_state(state),
-        None => error,
-    }
+    let report = Some(serde_json::to_value(report).unwrap_or(Value::Null));
+    let state = progress.state().and_then(|state| serde_json::to_value(state).ok());
+    JobError { report, state: state.or(error.state), ..error }
 }

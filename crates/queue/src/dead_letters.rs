@@ -6,6 +6,6 @@ mod stored;
 
 pub(crate) use self::stored::{RabbitPlace, StoredPlace};
 pub use self::{
-    dead_letter::{DeadLetter, FOREIGN, UNKNOWN, UNROUTED},
+    dead_letter::{DeadLetter, FOREIGN, OWN_REASONS},
     stored::{DeadLetterQueue, Death, Removal, StoredMessage},
 };

@@ -26,7 +26,7 @@ pub use self::{
     defect::MessageDefect,
     inspector::{Browser, EventFollower, QueueInspector, QueueLocation},
     message::{
-        ACCESS_REFUSED, Delivery, Destination, Health, Publication, QueueError, Settle, Settled, Settler, TooLarge,
+        ACCESS_REFUSED, Delivery, Destination, Health, Publication, QueueError, Settle, Settled, TooLarge,
         UnknownKindMessage,
     },
     queue::{Consumer, Queue, Suspects, UnknownKinds},

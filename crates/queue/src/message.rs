@@ -108,7 +108,7 @@ pub struct UnknownKindMessage {
 }
 
 /// The right to settle one delivery, once. Dropped unused, it gives the message back.
-pub type Settler = Box<dyn Settle>;
+pub(crate) type Settler = Box<dyn Settle>;
 
 /// The settlement of one delivery.
 pub trait Settle: Send + Sync + fmt::Debug {

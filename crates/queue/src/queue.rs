@@ -44,7 +44,7 @@ impl Queue {
     pub fn unknown_kinds(&self) -> UnknownKinds {
         match self {
             Self::Rabbit(queue) => UnknownKinds(Some(queue.unknown_kinds())),
-            Self::Sqlite(_) => UnknownKinds::none(),
+            Self::Sqlite(_) => UnknownKinds::default(),
         }
     }
 
@@ -62,11 +62,6 @@ impl Queue {
             Self::Rabbit(queue) => queue.prefix(),
             Self::Sqlite(_) => "genfleet",
         }
-    }
-
-    /// Returns true if no other process shares the work of this queue.
-    pub fn is_single_process(&self) -> bool {
-        matches!(self, Self::Sqlite(_))
     }
 
     /// Allows replies to queues of these names, beside those that the broker makes up for producers.
@@ -170,15 +165,10 @@ impl Suspects {
 }
 
 /// What producers sent for kinds that do not exist. The embedded queue takes no such messages.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct UnknownKinds(Option<mpsc::Receiver<UnknownKindMessage>>);
 
 impl UnknownKinds {
-    /// A source that never yields a message.
-    pub const fn none() -> Self {
-        Self(None)
-    }
-
     /// The next message; waits for it, through any number of sessions. Cancel-safe.
     pub async fn next(&mut self) -> UnknownKindMessage {
         let next = async { self.0.as_mut()?.recv().await };

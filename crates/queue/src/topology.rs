@@ -11,7 +11,8 @@ use genfleet_job::message::Lane;
 
 mod object;
 
-pub use self::object::{Argument, Arguments, Binding, Exchange, Former, Queue, Routing, Target, Topology};
+pub(crate) use self::object::Arguments;
+pub use self::object::{Argument, Binding, Exchange, Former, Queue, Routing, Target, Topology};
 
 /// Number of delay queues. Each holds a message for a power of two seconds, 2⁰ to 2¹⁵.
 const BITS: u32 = 16;
@@ -183,7 +184,7 @@ pub fn topology(prefix: &str) -> Topology {
 
 /// Returns the objects that a process uses that works `kinds` or publishes jobs of them: the queues of these kinds, and
 /// all objects that belong to no kind for producers.
-pub fn topology_of(prefix: &str, kinds: &[Kind]) -> Topology {
+pub(crate) fn topology_of(prefix: &str, kinds: &[Kind]) -> Topology {
     let mut topology = Topology { exchanges: Vec::new(), queues: Vec::new(), bindings: Vec::new() };
     topology.add_exchanges(prefix);
     topology.add_dead_letter_queues(prefix);

@@ -210,8 +210,8 @@ impl ScanMonitor {
                 self.end_following(scan, None);
                 let details = format!("scan {} of file {} is not there (any more)", scan.id.as_str(), payload.file_id);
                 let api = JobError::from(error);
-                let error = JobError { code: "scan_not_found", message: details, ..api };
-                Err(Box::new(error.with_report(json(&report()))))
+                let report = Some(json(&report()));
+                Err(Box::new(JobError { code: "scan_not_found", message: details, report, ..api }))
             }
             (ErrorClass::Transient | ErrorClass::Ambiguous | ErrorClass::Permanent, _) if !self.pace.is_over(age) => {
                 info!(
@@ -223,8 +223,8 @@ impl ScanMonitor {
                 Ok(self.again(job, scan, error.retry_after))
             }
             (ErrorClass::Transient | ErrorClass::Ambiguous | ErrorClass::Permanent, _) => {
-                let error = JobError::from(error).with_state(json(&ScanState::from(scan)));
-                Err(Box::new(error.with_report(json(&report()))))
+                let state = Some(json(&ScanState::from(scan)));
+                Err(Box::new(JobError { report: Some(json(&report())), state, ..error.into() }))
             }
         }
     }
@@ -247,7 +247,7 @@ impl ScanMonitor {
 
 /// Creates the error of a scan that failed, with its report.
 fn scan_failure(code: &'static str, details: String, report: &ScanReport) -> Box<JobError> {
-    Box::new(JobError::permanent(code, details).with_report(json(report)))
+    Box::new(JobError { report: Some(json(report)), ..JobError::permanent(code, details) })
 }
 
 pub(crate) fn json(value: &impl serde::Serialize) -> Value {

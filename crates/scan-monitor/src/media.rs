@@ -203,7 +203,8 @@ impl MediaScan {
         {
             let message = format!("the file has the SHA-256 {found}, and the job names {wanted}: it is another file");
             let report = findings.report(payload, OnThreat::None);
-            return Err(JobError::permanent("content_changed", message).with_report(json(&report)));
+            let changed = JobError::permanent("content_changed", message);
+            return Err(JobError { report: Some(json(&report)), ..changed });
         }
         if findings.result() != ScanResult::Malware {
             return Ok(Progress::Done(findings.report(payload, OnThreat::None)));
@@ -229,7 +230,10 @@ impl MediaScan {
     ) -> Result<Progress<Self>, JobError> {
         match act::act(job, payload, kind, findings).await {
             Ok(()) => Ok(Progress::Done(findings.report(payload, payload.on_threat()))),
-            Err(error) => Err(error.with_report(json(&findings.report(payload, OnThreat::None)))),
+            Err(error) => {
+                let report = Some(json(&findings.report(payload, OnThreat::None)));
+                Err(JobError { report, ..error })
+            }
         }
     }
 }

@@ -5,12 +5,13 @@ use metrics::Unit;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
+use self::escaped_log::EscapedLog;
 use genfleet_job::{
-    escape::EscapedLog,
     metric::{self, MetricKind},
     options::ConfigError,
 };
 
+mod escaped_log;
 pub mod http;
 pub mod trace;
 

@@ -96,7 +96,7 @@ fn open_for_append(path: &Path) -> io::Result<File> {
     // Some streams can only be opened for writing.
     let open = |read| {
         let options = File::options().read(read).append(true).create(true).clone();
-        file::open_or_stream(path, &options, file::GROUP_READS)
+        file::open_or_stream(path, &options, file::Mode::GroupReads)
     };
     open(true).or_else(|error| if path.is_file() { Err(error) } else { open(false) })
 }
@@ -123,7 +123,7 @@ fn end_before(series: &FileSeries, number: u32) -> Result<Option<ChainLink>, Con
 fn set_aside(path: &Path, file: &File, tail: &ChainTail) -> io::Result<()> {
     let kept = file::with_suffix(path, ".torn");
     let keep = || {
-        let mut aside = file::open(&kept, File::options().create(true).append(true), file::GROUP_READS)?;
+        let mut aside = file::open(&kept, File::options().create(true).append(true), file::Mode::GroupReads)?;
         aside.write_all(&[&tail.torn, b"\n".as_slice()].concat())?;
         aside.sync_data()
     };

@@ -24,7 +24,8 @@ impl Faults {
     }
 
     /// Lets every sync fail from now on.
-    pub fn fail_syncs(&self) {
+    #[cfg(test)]
+    pub(crate) fn fail_syncs(&self) {
         self.unsyncable.store(true, Ordering::Relaxed);
     }
 

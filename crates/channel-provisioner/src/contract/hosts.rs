@@ -1,7 +1,8 @@
 //! Host names, domains and addresses as JSON Schema can state them: exactly for ASCII, and loosely for other
 //! characters, because no pattern can express IDNA.
 
-use genfleet_core::contract::pattern::{BLANKS, any_case, octets, whole};
+use super::any_case;
+use genfleet_core::contract::pattern::{BLANKS, octets, whole};
 use serde_json::{Value, json};
 
 /// Matches a label of a host name.

@@ -1,6 +1,6 @@
 //! Directives of a Content Security Policy as JSON Schema can state them.
 
-use genfleet_core::contract::pattern::any_case;
+use super::any_case;
 use serde_json::{Value, json};
 
 use super::hosts::{PORT, ascii};

@@ -10,9 +10,9 @@ use genfleet_core::{
     error::JobError,
     genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions},
     handler::{JobContext, JobHandler, Progress, Services},
-    http::install_tls,
     job::{JobId, Kind, derive_id},
     supervisor::Supervisor,
+    telemetry::http::install_tls,
 };
 use genfleet_simulator::{RecordedRequest, Simulator, SimulatorOptions};
 use serde_json::{Value, json};

@@ -12,9 +12,9 @@ use genfleet_core::{
     error::{ErrorClass, JobError},
     genesys::{ApiRequest, CredentialSource, Credentials, GenesysClient, GenesysOptions},
     handler::{JobContext, JobHandler, Progress, Services},
-    http::install_tls,
     job::{JobId, Kind},
     supervisor::Supervisor,
+    telemetry::http::install_tls,
 };
 use genfleet_simulator::{Simulator, SimulatorOptions};
 use serde_json::{Value, json};

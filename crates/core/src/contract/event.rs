@@ -10,7 +10,7 @@ use super::{
 use crate::error_code::{COMMON_CODES, ErrorCode};
 use genfleet_job::{
     Kind, UNKNOWN_KIND,
-    event::{Outcome, shape::CloudEvent},
+    event::{CloudEvent, Outcome},
 };
 
 /// The schema of an event of any of these kinds.

@@ -17,15 +17,6 @@ pub const CONTROLS: &str = "\0-\u{1f}\u{7f}-\u{9f}";
 /// A number from 0 to 255, without leading zeros.
 const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
 
-/// Matches `word` in any mixture of cases.
-pub fn any_case(word: &str) -> String {
-    let either = |each: char| match (each.to_ascii_lowercase(), each.to_ascii_uppercase()) {
-        (lower, upper) if lower != upper => format!("[{lower}{upper}]"),
-        (same, _) => same.to_string(),
-    };
-    word.chars().map(either).collect()
-}
-
 /// Matches `count` numbers from 0 to 255 with dots between.
 pub fn octets(count: usize) -> String {
     [OCTET].repeat(count).join("\\.")

@@ -128,9 +128,7 @@ async fn an_address_that_is_not_public_is_not_connected_to_unless_the_setting_na
     );
     for url in ["https://127.0.0.1/a", "https://[::1]/a", "https://10.0.0.1/a", "https://169.254.169.254/latest"] {
         let refused = send(&closed, get(url.parse().unwrap())).await.unwrap_err();
-        let error = refused.into_job_error("unavailable");
-        assert_eq!((error.code, error.class), ("address_refused", ErrorClass::Permanent), "{url}");
-        assert!(error.message.contains("--media-allow"), "{}", error.message);
+        assert!(matches!(&refused, OutsideError::Refused(why) if why.contains("--media-allow")), "{url}: {refused:?}");
     }
     let by_name = send(&closed, get(format!("https://localhost:{}/", host.address.port()).parse().unwrap())).await;
     assert!(matches!(by_name, Err(OutsideError::Refused(_))), "{by_name:?}");
@@ -165,7 +163,6 @@ async fn a_body_of_any_length_is_read_part_by_part_and_a_long_one_is_not_read_wh
     assert_eq!(read, LENGTH);
     let error = send(&client, get(host.url("/"))).await.unwrap().read(LENGTH - 1).await.unwrap_err();
     assert!(matches!(error, OutsideError::Failed(TransportFailure::TooLong, _)), "{error:?}");
-    assert_eq!(error.into_job_error("unavailable").class, ErrorClass::Permanent);
 }
 
 #[tokio::test]
@@ -174,7 +171,6 @@ async fn what_was_never_sent_is_told_from_what_may_have_arrived() {
     let never = send(&outside(&["127.0.0.1"]), get(format!("http://{closed}/").parse().unwrap())).await.unwrap_err();
     assert!(matches!(&never, OutsideError::Failed(TransportFailure::NeverSent, _)), "{never:?}");
     assert!(!never.may_have_arrived());
-    assert_eq!(never.into_job_error("unavailable").code, "unavailable");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
     tokio::spawn(async move { drop(listener.accept().await) });

@@ -28,7 +28,7 @@ mod special;
 
 /// The receivers that are allowed although they are not public or not `https`, and those that are denied.
 #[derive(Clone, Debug, Default)]
-pub struct AddressList {
+pub(crate) struct AddressList {
     allowed: Arc<[AddressEntry]>,
     denied: Arc<[AddressEntry]>,
     /// The flag that opens an address, if it is not that of webhooks.

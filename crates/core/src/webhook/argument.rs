@@ -4,7 +4,7 @@ use std::{convert::Infallible, fmt, str::FromStr};
 
 /// An argument as written. It is parsed later, because an error of the command-line parser would show it.
 #[derive(Clone)]
-pub struct RedactedArgument(pub(super) String);
+pub(crate) struct RedactedArgument(pub(super) String);
 
 impl FromStr for RedactedArgument {
     type Err = Infallible;

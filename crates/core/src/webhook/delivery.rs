@@ -38,6 +38,15 @@ use genfleet_job::{
 };
 use genfleet_telemetry::trace::{Span, SpanDetails, SpanKind, attribute};
 
+/// The waits between the attempts of a delivery (SPEC 7); there is one more attempt than waits.
+pub(super) const WAITS: [Duration; 6] = [
+    Duration::from_secs(5),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(30 * 60),
+    Duration::from_secs(2 * 3600),
+    Duration::from_secs(5 * 3600),
+    Duration::from_secs(10 * 3600),
+];
 /// The wait of a delivery for which this process has no secret.
 const WITHOUT_SECRET: Duration = Duration::from_secs(60);
 
@@ -139,7 +148,7 @@ impl JobHandler for Deliverer {
     }
 
     fn retries(&self, _: RetryPolicy) -> RetryPolicy {
-        RetryPolicy::webhook(self.retry_scale)
+        RetryPolicy::Listed { waits: &WAITS, scale: self.retry_scale }
     }
 
     async fn handle(&self, job: &JobContext, payload: DeliveryPayload, (): ()) -> Result<Progress<Self>, JobError> {

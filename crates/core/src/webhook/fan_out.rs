@@ -6,12 +6,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{delivery::DeliveryPayload, receiver::Receiver};
+use super::{
+    delivery::{DeliveryPayload, WAITS},
+    receiver::Receiver,
+};
 use genfleet_job::{
     Kind, derive_id,
     event::Event,
     message::{Headers, Lane, Message},
-    retry::WEBHOOK_WAITS,
 };
 use genfleet_queue::{Destination, Publication};
 
@@ -45,7 +47,7 @@ fn body(id: &str, event: &Event, receiver: &Receiver) -> Vec<u8> {
         // Events are UTF-8.
         event: String::from_utf8_lossy(&event.body).into_owned(),
     };
-    let attempts = WEBHOOK_WAITS.len() + 1;
+    let attempts = WAITS.len() + 1;
     let kind = Kind::WebhookDeliver.as_str();
     json!({ "id": id, "kind": kind, "maxAttempts": attempts, "payload": payload }).to_string().into_bytes()
 }

@@ -27,7 +27,7 @@ pub struct WebhookOptions {
         value_name = "[KIND=]URL",
         value_delimiter = ','
     )]
-    pub webhook_url: Vec<RedactedArgument>,
+    pub(super) webhook_url: Vec<RedactedArgument>,
 
     /// Receivers with a secret of their own: for URLs that begin like this (host and whole segments of the path), the
     /// variable NAME, or the file that NAME_FILE names, holds the secret. The longest match counts; all others are
@@ -40,7 +40,7 @@ pub struct WebhookOptions {
         value_name = "URL=NAME,…",
         value_delimiter = ','
     )]
-    pub webhook_secret: Vec<RedactedArgument>,
+    pub(super) webhook_secret: Vec<RedactedArgument>,
 
     /// True if jobs may name webhooks of their own
     #[arg(long, env = "GENFLEET_JOB_WEBHOOKS", value_name = "on|off", default_value = "on")]
@@ -116,7 +116,7 @@ impl WebhookOptions {
     }
 
     /// The addresses of `--webhook-allow` and `--webhook-deny`.
-    pub fn addresses(&self) -> AddressList {
+    pub(super) fn addresses(&self) -> AddressList {
         AddressList::new(&self.webhook_allow, &self.webhook_deny)
     }
 }

@@ -21,6 +21,7 @@ use url::Host;
 use self::{connector::Connector, meter::Meter};
 use super::{
     address_guard::{AddressList, AddressRefused, Resolver, system_resolver},
+    options::WebhookOptions,
     receiver::Receiver,
 };
 use genfleet_genesys::retry_after;
@@ -76,10 +77,9 @@ pub enum WebhookSendError {
 }
 
 impl WebhookClient {
-    /// A client for the addresses that `list` permits, which trusts the certificate authorities of `ca_file` beside the
-    /// system's.
-    pub fn new(list: AddressList, ca_file: Option<&Path>) -> Result<Self, ConfigError> {
-        Self::with_resolver(list, ca_file, system_resolver())
+    /// A client for the addresses that `options` permit, which trusts their certificate authorities beside the system's.
+    pub fn new(options: &WebhookOptions) -> Result<Self, ConfigError> {
+        Self::with_resolver(options.addresses(), options.webhook_ca_file.as_deref(), system_resolver())
     }
 
     pub(super) fn with_resolver(

@@ -11,7 +11,7 @@ use super::{
     large_body::offload,
     outcome::JobOutcome,
 };
-use genfleet_audit::{Audit, AuditPosition, AuditSubject, Detail, JobAudit, Unwritten, payload_sha256};
+use genfleet_audit::{Audit, AuditPosition, AuditSubject, Detail, Fact, JobAudit, Unwritten, payload_sha256};
 use genfleet_job::{
     decode,
     event::{self, AuditReference, Ending, Outcome},
@@ -46,7 +46,7 @@ pub(crate) fn record_attempt(kind: &KindContext, mut outcome: JobOutcome, job: &
     let AuditPosition { mut last, sent } = job.position();
     if let JobOutcome::Ends { ending, .. } = &mut outcome {
         let about = AuditSubject { action: action(kind, ending.outcome), ..job.about().clone() };
-        ending.audit = kind.process.audit.outcome(&about, &detail(ending));
+        ending.audit = kind.process.audit.fact(&about, Fact::Outcome, &detail(ending));
         last = ending.audit.as_ref().map(|stamp| stamp.seq).or(last);
     }
     // A kind that does not call the API has no record of its calls, and has made one.
@@ -117,7 +117,7 @@ pub(crate) fn record_outcome(
         action,
         payload_sha256,
     };
-    audit.outcome(&about, &detail(ending))
+    audit.fact(&about, Fact::Outcome, &detail(ending))
 }
 
 /// Detail of an outcome's record: codes, never messages, which may quote the payload.

@@ -25,7 +25,6 @@ use super::{
     suspect::{SESSION_LOST_LATELY, SurvivedSuspects, SuspectVerdict, judge},
     unsettled::Unsettled,
 };
-use genfleet_job::job_headers::STATE;
 use genfleet_job::{
     JobId,
     message::{Lane, Message},
@@ -57,7 +56,7 @@ impl Sent {
     }
 
     fn message(&self) -> Message {
-        let headers = [(STATE.to_owned(), i64::from(self.done).into())].into();
+        let headers = [("genfleet-state".to_owned(), i64::from(self.done).into())].into();
         Message { body: self.body(), message_id: Some(self.job.to_string()), headers, ..Message::default() }
     }
 

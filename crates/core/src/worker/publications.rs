@@ -106,9 +106,7 @@ fn with_id(mut message: Message) -> Message {
 
 fn dead_letter(message: &Message, ending: &Ending, dead: &DeadReason) -> Publication {
     let mut message = message.clone();
-    for gone in [job_headers::STATE, job_headers::NOT_BEFORE, job_headers::REQUESTS, job_headers::SUSPECTED] {
-        message.headers.remove(gone);
-    }
+    JobHeaders::clear(&mut message.headers);
     let set: [(&str, HeaderValue); 7] = [
         (job_headers::REASON, dead.reason.into()),
         (job_headers::ERROR, truncate(&dead.error, MAX_ERROR_BYTES).into()),
@@ -196,7 +194,7 @@ mod tests {
     }
 
     fn message() -> Message {
-        let headers = Headers::from([(job_headers::STATE.to_owned(), "{}".into())]);
+        let headers = Headers::from([("genfleet-state".to_owned(), "{}".into())]);
         let reply_to = Some("answers".to_owned());
         Message {
             body: "garbage".into(),
@@ -220,7 +218,7 @@ mod tests {
         assert_eq!(all[2].message.body, message().body);
         assert_eq!(all[2].message.headers["genfleet-reason"], "attempts_exhausted".into());
         assert_eq!(all[2].message.headers["genfleet-attempts"], 8_u32.into());
-        assert!(!all[2].message.headers.contains_key(job_headers::STATE), "a redrive begins anew");
+        assert!(!all[2].message.headers.contains_key("genfleet-state"), "a redrive begins anew");
     }
 
     fn place() -> TraceContext {
@@ -299,7 +297,7 @@ mod tests {
             None,
         );
         assert_eq!(publication.to, Destination::Lane { kind: Kind::CdnPurge, lane: Lane::Jobs, after: LONGEST_DELAY });
-        assert_eq!(publication.message.headers[job_headers::NOT_BEFORE], "1970-01-02T03:46:40Z".into());
+        assert_eq!(publication.message.headers["genfleet-not-before"], "1970-01-02T03:46:40Z".into());
     }
 
     #[test]

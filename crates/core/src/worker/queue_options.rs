@@ -25,7 +25,7 @@ use genfleet_queue::{
 };
 
 /// The store that `genfleet up` uses where no queue is named.
-pub const DEFAULT_STORE: &str = "genfleet.db";
+const DEFAULT_STORE: &str = "genfleet.db";
 
 /// Options that choose the queue and say how to reach it.
 #[derive(Clone, Debug, Args)]
@@ -79,10 +79,10 @@ impl FromStr for QueueUrl {
 }
 
 impl QueueOptions {
-    /// Uses the embedded queue in `file` if no address is set.
-    pub fn default_to_store(&mut self, file: &str) -> Result<(), ConfigError> {
+    /// Uses the embedded queue in `genfleet.db` if no address is set.
+    pub fn default_to_store(&mut self) -> Result<(), ConfigError> {
         if self.given_url()?.is_none() {
-            self.queue_url = Some(QueueUrl(format!("sqlite:{file}").into()));
+            self.queue_url = Some(QueueUrl(format!("sqlite:{DEFAULT_STORE}").into()));
         }
         Ok(())
     }

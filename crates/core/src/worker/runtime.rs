@@ -224,7 +224,7 @@ impl Runtime {
 
     /// Runs until `finished` is, or a signal asks to stop; then drains. A second signal ends at once.
     pub async fn run(mut self, mut signals: Signals, finished: impl Future<Output = ()>) -> ProcessEnd {
-        let messages = std::mem::replace(&mut self.unknown_kinds, UnknownKinds::none());
+        let messages = std::mem::take(&mut self.unknown_kinds);
         self.spawn_loop("unknown kinds", unknown_kinds::reply_to_all(self.process.clone(), messages));
         let end = tokio::select! {
             name = signals.next() => {

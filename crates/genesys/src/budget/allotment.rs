@@ -40,12 +40,12 @@ pub struct LimitShare {
     /// The number of them that may go at once.
     pub at_once: f64,
     /// The knowledge of the other processes.
-    pub peers: Peers,
+    pub(crate) peers: Peers,
 }
 
 /// The knowledge of the other processes of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peers {
+pub(crate) enum Peers {
     /// They are known: the pace holds.
     Known,
     /// They are not known yet: no more goes than what may go at once.

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     admission::{Admission, ClosedReason},
-    budget::LimitShare,
+    budget::allotment::LimitShare,
     credentials::Credentials,
     http_transport::{
         TransportFailure,

@@ -4,13 +4,11 @@
 use std::{fmt::Write, process::ExitCode};
 
 use genfleet_core::{
-    handler::ServiceCheck,
-    http::install_tls,
     job::Kind,
-    telemetry::{self, LogFormat},
+    telemetry::{self, LogFormat, http::install_tls},
     tell,
 };
-use genfleet_doctor::{Check, DoctorOptions, Finding, Level, examine};
+use genfleet_doctor::{DoctorOptions, Finding, Level, examine};
 use serde_json::{Value, json};
 
 use super::{EXIT_FAILED, block_on};
@@ -50,7 +48,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // The findings say it all, and better.
     telemetry::start_logs(LogFormat::Text, "off")?;
     install_tls();
-    let named = if options.named.is_empty() { options.checked.kinds() } else { &options.named };
+    let named = if options.named.is_empty() { &options.checked.worker.kinds } else { &options.named };
     let is_simulated = options.simulate.is_wanted();
     let handlers = options.handlers.clone().for_simulator(is_simulated);
     let kinds = registry::choose(named, &handlers)?;
@@ -60,24 +58,17 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let services = if is_simulated { Vec::new() } else { registry::examine(&kinds.worked, &handlers).await };
         Ok((findings, services))
     })?;
-    findings.extend(services.into_iter().map(service));
-    findings.extend(
-        kinds
-            .left_out
-            .into_iter()
-            .map(|(kind, reason)| Check::new("kinds", kind).skipped("not worked with these settings", reason)),
-    );
+    findings.extend(services.into_iter().map(Finding::from));
+    findings.extend(kinds.left_out.into_iter().map(|(kind, reason)| Finding {
+        check: "kinds",
+        level: Level::Skipped,
+        looked_at: kind.to_string(),
+        found: "not worked with these settings".to_owned(),
+        remedy: Some(reason),
+    }));
     let report = DoctorReport::new(findings);
     report.print(options.json)?;
     Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
-}
-
-fn service(ServiceCheck { check, looked_at, found }: ServiceCheck) -> Finding {
-    let check = Check::new(check, looked_at);
-    match found {
-        Ok(found) => check.ok(found),
-        Err((found, remedy)) => check.failed(found, remedy),
-    }
 }
 
 fn text(finding: &Finding, paint: Paint) -> String {

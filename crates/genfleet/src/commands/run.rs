@@ -15,16 +15,14 @@ use anyhow::{Context, bail};
 use genfleet_core::{
     clock::{SharedClock, SystemClock},
     genesys::GenesysOptions,
-    http::install_tls,
     job::Kind,
     options::{ConfigError, duration},
     queue::{
         Queue,
         sqlite::{Role, SqliteQueue},
     },
-    telemetry::LogFormat,
+    telemetry::{LogFormat, http::install_tls, trace::TraceExport},
     tell,
-    trace::TraceExport,
     webhook::{WebhookOptions, Webhooks},
     worker::{ChosenKinds, ProcessEnd, Runtime, Signals, WorkerOptions, warnings_of_kinds},
 };

@@ -50,7 +50,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             for document in &all {
                 let path = folder.join(&document.file);
                 let options = File::options().write(true).create(true).truncate(true).clone();
-                file::open(&path, &options, file::PUBLIC)
+                file::open(&path, &options, file::Mode::Public)
                     .and_then(|mut file| file.write_all(write_json(&document.body).as_bytes()))
                     .with_context(|| format!("{} cannot be written", path.display()))?;
             }

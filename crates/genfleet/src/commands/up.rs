@@ -6,14 +6,12 @@ use genfleet_core::{
     audit::default_file,
     clock::{SharedClock, SystemClock},
     genesys::GenesysOptions,
-    http::install_tls,
     job::Kind,
     options::ConfigError,
     queue::sqlite::Role,
-    telemetry::LogFormat,
-    trace::TraceExport,
+    telemetry::{LogFormat, http::install_tls, trace::TraceExport},
     webhook::{WebhookOptions, Webhooks},
-    worker::{DEFAULT_STORE, QueueOptions, Runtime, Signals, WorkerOptions, start_metrics, warnings_of_kinds},
+    worker::{QueueOptions, Runtime, Signals, WorkerOptions, start_metrics, warnings_of_kinds},
 };
 use tracing::{info, warn};
 
@@ -54,7 +52,7 @@ pub(crate) fn run(mut options: Options, misspelt: Vec<String>) -> anyhow::Result
     options.handlers = options.handlers.for_simulator(options.simulate.is_wanted());
     let named = if options.named.is_empty() { &options.worker.kinds } else { &options.named };
     let kinds = registry::choose(named, &options.handlers)?;
-    options.queue.default_to_store(DEFAULT_STORE)?;
+    options.queue.default_to_store()?;
     options.queue.check()?;
     options.worker.start_logs("info", LogFormat::Json)?;
     install_tls();

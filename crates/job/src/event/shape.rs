@@ -35,7 +35,7 @@ pub struct CloudEvent<'a> {
     #[schemars(extend("const" = "application/json"))]
     pub datacontenttype: &'static str,
     /// The end of the job.
-    pub data: EventData<'a>,
+    pub(crate) data: EventData<'a>,
     /// W3C trace context: the span that sent the event, or else the context that came with the job.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -45,7 +45,7 @@ pub struct CloudEvent<'a> {
 /// The end of a job.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct EventData<'a> {
+pub(crate) struct EventData<'a> {
     /// The job's id: its own, or the AMQP `message_id`, or derived from the message.
     #[schemars(length(min = 1, max = 128))]
     pub job_id: &'a str,
@@ -96,7 +96,7 @@ pub struct EventData<'a> {
 /// The reason why a job did not succeed.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct EventError {
+pub(crate) struct EventError {
     /// The error code, for programs.
     pub code: String,
     /// The problem, its place and its remedy, for people.

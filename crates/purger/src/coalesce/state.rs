@@ -11,7 +11,7 @@ use std::{
 use genfleet_core::{
     error::JobError,
     metric::{PURGE_BATCH_PATHS, PURGE_PATHS},
-    trace_context,
+    trace_context::TraceContext,
 };
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -338,7 +338,7 @@ impl CoalescerState {
     fn context(&self, jobs: impl IntoIterator<Item = JobKey>, stop: CancellationToken) -> RequestContext {
         let orders: Vec<_> = jobs.into_iter().filter_map(|job| self.entries.get(&job)).map(JobEntry::order).collect();
         RequestContext {
-            traces: trace_context::merge_contexts(orders.iter().filter_map(|order| order.trace.clone())),
+            traces: merge_contexts(orders.iter().filter_map(|order| order.trace.clone())),
             jobs: orders.into_iter().map(|order| order.job.clone()).collect(),
             stop,
         }
@@ -347,5 +347,32 @@ impl CoalescerState {
     pub(super) fn new_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
+    }
+}
+
+/// Merges the contexts of several jobs for work that is done for all of them: each once, the sampled ones first,
+/// because the first becomes the parent of the work's span and an unsampled parent would drop it.
+fn merge_contexts(contexts: impl IntoIterator<Item = TraceContext>) -> Vec<TraceContext> {
+    let mut all: Vec<TraceContext> = Vec::new();
+    for context in contexts {
+        if !all.contains(&context) {
+            all.push(context);
+        }
+    }
+    all.sort_by_key(|context| !context.is_sampled());
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_places_a_kept_one_comes_first_and_each_once() {
+        let place = |digit: &str, flags: &str| {
+            TraceContext::parse(&format!("00-{}-b7ad6b7169203331-{flags}", digit.repeat(32)), None).unwrap()
+        };
+        let all = [place("1", "00"), place("2", "01"), place("1", "00"), place("3", "01")];
+        assert_eq!(merge_contexts(all), [place("2", "01"), place("3", "01"), place("1", "00")]);
     }
 }

@@ -18,11 +18,13 @@ use genfleet_job::{
 };
 
 /// The reason of a message that matched no queue.
-pub const UNROUTED: &str = "unrouted";
+const UNROUTED: &str = "unrouted";
 /// The reason of a message in the dead-letter queue of a kind that it never had.
 pub const FOREIGN: &str = "foreign";
 /// The reason of a dead letter without a reason.
-pub const UNKNOWN: &str = "unknown";
+const UNKNOWN: &str = "unknown";
+/// The reasons that no worker and no broker gives.
+pub const OWN_REASONS: [&str; 3] = [UNROUTED, FOREIGN, UNKNOWN];
 /// The headers that a redrive keeps, besides the generation.
 const KEPT: [&str; 4] = ["traceparent", "tracestate", ENQUEUED_MS, job_headers::PRODUCER];
 

@@ -8,10 +8,10 @@ use tokio::time::sleep;
 
 use super::{
     inspect::{EventStream, RabbitInspector},
+    session::reconnect,
     settings::RabbitSettings,
 };
 use crate::message::QueueError;
-use genfleet_job::retry;
 
 /// An item from a follower of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl RabbitEventFollower {
     /// Connects. Fails if that is not possible now, so that a mistyped host is reported at once.
     pub(crate) async fn connect(settings: RabbitSettings) -> Result<Self, QueueError> {
         let open = Some(open(&settings).await?);
-        Ok(Self { settings, open, waits: retry::reconnect(), reported: None })
+        Ok(Self { settings, open, waits: reconnect(), reported: None })
     }
 
     pub(crate) async fn next(&mut self) -> FollowedEvent {

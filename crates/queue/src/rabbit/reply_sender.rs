@@ -19,9 +19,9 @@ use super::{
     link::{OpenConnection, SessionError},
     outgoing_message::OutgoingMessage,
     replies::{PendingReply, ReplyDropReason},
+    session::reconnect,
     shared::Shared,
 };
-use genfleet_job::retry;
 
 /// Maximum number of replies that are sent at once.
 const WINDOW: usize = 64;
@@ -37,7 +37,7 @@ const FORBIDDEN: &str = "to exchange 'amq.default'";
 /// Sends replies until the queue is closed, and for a moment after that.
 pub(super) async fn run(shared: Arc<Shared>, incoming: mpsc::UnboundedReceiver<PendingReply>) {
     let closing = shared.closing.clone();
-    let mut sending = ReplySender { shared, incoming, put_back: None, waits: retry::reconnect() };
+    let mut sending = ReplySender { shared, incoming, put_back: None, waits: reconnect() };
     let over = async {
         closing.cancelled().await;
         sleep(LAST_MOMENT).await;

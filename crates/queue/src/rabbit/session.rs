@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use backoff::backoff::Backoff;
+use backoff::{ExponentialBackoff, backoff::Backoff};
 use futures_util::{FutureExt, Stream, StreamExt};
 use lapin::Event;
 use tokio::time::{Instant, interval, sleep};
@@ -22,10 +22,15 @@ use genfleet_job::{metric, retry};
 
 /// Duration of a session after which the next pause is short again, because the broker is reachable.
 const LASTED: Duration = Duration::from_secs(2);
-/// The pause if the backoff ended, which it never does.
+/// The longest pause between two sessions.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Interval of checking the connection's status, because not every loss of a connection causes an event.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// The waits between connection attempts to the broker: full jitter, 0.5–30 s, without end (SPEC 5.8).
+pub(super) fn reconnect() -> ExponentialBackoff {
+    retry::full_jitter(Duration::from_millis(500), LONGEST_PAUSE)
+}
 
 /// Runs sessions for `work`, one after the other, until the queue is closed.
 pub(super) async fn supervise<W: SessionWork>(shared: &Arc<Shared>, work: &mut W) {
@@ -34,7 +39,7 @@ pub(super) async fn supervise<W: SessionWork>(shared: &Arc<Shared>, work: &mut W
         return;
     }
     shared.health.set_needed(W::ROLE);
-    let mut waits = retry::reconnect();
+    let mut waits = reconnect();
     for host in shared.broker.rotation() {
         let Some(opened) = closing.run_until_cancelled(open(shared, W::ROLE, &host)).await else { return };
         let reason = match opened {

@@ -24,8 +24,8 @@ pub(super) fn take(path: &Path) -> Result<File, QueueError> {
             lock.display()
         ))
     };
-    let file =
-        file::open(&lock, File::options().create(true).truncate(false).write(true), file::PRIVATE).map_err(unusable)?;
+    let file = file::open(&lock, File::options().create(true).truncate(false).write(true), file::Mode::Private)
+        .map_err(unusable)?;
     match patiently(&file) {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(QueueError::Configuration(format!(

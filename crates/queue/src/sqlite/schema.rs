@@ -89,7 +89,7 @@ enum FileOwner {
 pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
     let path = &in_its_folder(path);
     // The log and the index get the file's mode.
-    match file::open(path, File::options().write(true).create_new(true), file::PRIVATE) {
+    match file::open(path, File::options().write(true).create_new(true), file::Mode::Private) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unusable(path, &error)),
         _ => {}
     }

@@ -25,7 +25,8 @@ impl SqliteQueue {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            let mut file = file::open(&temporary, fs::File::options().write(true).create_new(true), file::PRIVATE)?;
+            let mut file =
+                file::open(&temporary, fs::File::options().write(true).create_new(true), file::Mode::Private)?;
             file.write_all(text.as_bytes())?;
             fs::rename(&temporary, &path)
         })

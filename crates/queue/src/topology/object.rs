@@ -15,7 +15,7 @@ pub enum Argument {
 }
 
 /// Arguments by name.
-pub type Arguments = BTreeMap<&'static str, Argument>;
+pub(crate) type Arguments = BTreeMap<&'static str, Argument>;
 
 /// How an exchange routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -7,9 +7,10 @@ use genfleet_core::{
     error::{ErrorClass, HELD_SPREAD, JobError},
     genesys::ApiError,
     handler::JobContext,
-    hash::Sha256Stream,
+    hash::hexadecimal,
 };
 use jiff::SignedDuration;
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use url::Url;
 
@@ -110,7 +111,7 @@ impl Scanning<'_> {
     /// Streams the file to the engine and records the verdict. Returns the time of the last byte.
     async fn stream(&self, file: &mut OpenFile, scanned: &mut ScannedFile) -> Result<Instant, ScanFailure> {
         let mut scan = self.engine.begin().await.map_err(|error| self.failure_of_engine(error))?;
-        let (mut read, mut digest) = (0_u64, Sha256Stream::default());
+        let (mut read, mut digest) = (0_u64, Sha256::new());
         while let Some(bytes) = file.chunk().await.map_err(failure_of_fetch)? {
             read += bytes.len() as u64;
             if read > self.most_bytes {
@@ -125,7 +126,7 @@ impl Scanning<'_> {
         }
         let last_byte = Instant::now();
         scanned.bytes = Some(read);
-        scanned.sha256 = Some(digest.finish());
+        scanned.sha256 = Some(hexadecimal(&digest.finalize()));
         let verdict = scan.finish().await.map_err(|error| self.failure_of_engine(error))?;
         scanned.judge(verdict);
         Ok(last_byte)

@@ -14,9 +14,9 @@ use genfleet_core::{
     error::JobError,
     genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions},
     handler::{JobContext, JobHandler, Progress, Services},
-    http::install_tls,
     job::{JobId, Kind},
     supervisor::{Supervisor, TaskExits},
+    telemetry::http::install_tls,
 };
 use genfleet_scan_monitor::{ScanMonitor, ScanMonitorOptions, ScanState};
 use genfleet_simulator::{FaultRule, Simulator, SimulatorOptions};

@@ -86,7 +86,7 @@ fn a_wrong_rule_says_what_is_wrong_and_what_is_allowed() {
         ("status=500,content-type=text/html", "`content-type` needs `body`"),
         (r#"status=500,body="x"#, "a double quote is not closed"),
     ] {
-        let error = text.parse::<FaultRule>().unwrap_err().to_string();
+        let error = text.parse::<FaultRule>().unwrap_err();
         assert!(error.starts_with(said), "{text}: {error}");
     }
 }

@@ -13,9 +13,9 @@ use genfleet_core::{
     error::JobError,
     genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions},
     handler::{JobContext, JobHandler, Progress, Services},
-    http::install_tls,
     job::{JobId, Kind},
     supervisor::Supervisor,
+    telemetry::http::install_tls,
 };
 use genfleet_simulator::{FaultRule, Simulator, SimulatorOptions};
 use genfleet_stream_configurator::{EventbridgeConfigurator, EventbridgeState};

@@ -15,9 +15,9 @@ use genfleet_core::{
     error::JobError,
     genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions},
     handler::{JobContext, JobHandler, Progress, Services},
-    http::install_tls,
     job::{JobId, Kind},
     supervisor::Supervisor,
+    telemetry::http::install_tls,
 };
 use genfleet_simulator::{FaultRule, Simulator, SimulatorOptions};
 use genfleet_vni_provisioner::{Payload, VniOptions, VniProvisioner};

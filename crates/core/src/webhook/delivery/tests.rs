@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::webhook::{
-    address_guard::{AddressEntry, AddressList},
+    address_guard::{AddressEntry, AddressList, system_resolver},
     stub::Stub,
 };
 use genfleet_genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions, Rights};
@@ -58,7 +58,7 @@ fn deliverer(allowed: &[&str]) -> Deliverer {
     let allowed: Vec<AddressEntry> = allowed.iter().map(|entry| entry.parse().unwrap()).collect();
     Deliverer {
         signers: Signers::new(Some(WebhookSecrets::parse(&SECRET.to_owned().into()).unwrap()), &[]).unwrap(),
-        client: WebhookClient::new(AddressList::new(&allowed, &[]), None).unwrap(),
+        client: WebhookClient::with_resolver(AddressList::new(&allowed, &[]), None, system_resolver()).unwrap(),
         hosts: HostLimits::new(16, 1.0),
         failing: FailingReceivers::default(),
         retry_scale: 1.0,
@@ -225,4 +225,23 @@ async fn an_address_that_has_enough_gets_no_more_under_another_port_and_others_d
     assert!(deliverer.handle(&job(), url("127.0.0.2", &far), ()).await.is_ok());
     drop(permits);
     assert!(deliverer.handle(&job(), url("127.0.0.1", &near), ()).await.is_ok());
+}
+
+fn policy(scale: f64) -> RetryPolicy {
+    RetryPolicy::Listed { waits: &WAITS, scale }
+}
+
+#[test]
+fn a_delivery_is_tried_seven_times_in_eighteen_hours() {
+    let policy = policy(1.0);
+    let waits = |jitter| (1..=7).map(move |failed| policy.delay(failed, jitter, Duration::ZERO).as_secs());
+    assert_eq!(waits(0.0).collect::<Vec<_>>(), [5, 300, 1800, 7200, 18_000, 36_000, 36_000]);
+    assert_eq!(waits(1.0).collect::<Vec<_>>(), [5, 330, 1980, 7920, 19_800, 39_600, 39_600]);
+}
+
+#[test]
+fn a_rehearsal_is_quicker_but_what_a_receiver_asks_for_is_not() {
+    let policy = policy(0.001);
+    assert_eq!(policy.delay(1, 0.0, Duration::ZERO), Duration::from_millis(5));
+    assert_eq!(policy.delay(1, 0.0, Duration::from_secs(60)), Duration::from_secs(60));
 }

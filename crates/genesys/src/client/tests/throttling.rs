@@ -212,7 +212,11 @@ async fn an_api_that_no_job_asks_stops_nothing() {
     assert!(rig.client.warnings()[0].ends_with("; the next job tries it again"), "{:?}", rig.client.warnings());
 
     rig.get().await.unwrap_err();
-    assert_eq!((rig.client.status().holds.len(), rig.client.status().failures.is_some()), (1, true), "the probe failed");
+    assert_eq!(
+        (rig.client.status().holds.len(), rig.client.status().failures.is_some()),
+        (1, true),
+        "the probe failed"
+    );
     *up.lock().unwrap() = true;
     tokio::time::sleep(60 * SECOND).await;
     rig.get().await.unwrap();

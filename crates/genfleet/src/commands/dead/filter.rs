@@ -6,7 +6,7 @@ use genfleet_core::{
     contract::{COMMON_CODES, KindContract},
     job::Kind,
     options::duration,
-    queue::dead_letters::{DeadLetter, DeadLetterQueue, FOREIGN, UNKNOWN as UNKNOWN_REASON, UNROUTED},
+    queue::dead_letters::{DeadLetter, DeadLetterQueue, OWN_REASONS},
     webhook::Deliverer,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -141,7 +141,7 @@ fn any<T>(wanted: &[T], matches: impl Fn(&T) -> bool) -> bool {
 fn known_reason(given: &str) -> Result<String, String> {
     let of_kinds = contracts().into_iter().chain([KindContract::of::<Deliverer>()]).flat_map(|one| one.terms.codes);
     let codes = COMMON_CODES.into_iter().chain(of_kinds).map(|code| code.code);
-    let mut known: Vec<&str> = codes.chain(BROKER).chain(["broker", FOREIGN, UNKNOWN_REASON, UNROUTED]).collect();
+    let mut known: Vec<&str> = codes.chain(BROKER).chain(["broker"]).chain(OWN_REASONS).collect();
     known.sort_unstable();
     known.dedup();
     if known.contains(&given) {

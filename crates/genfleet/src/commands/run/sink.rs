@@ -77,7 +77,7 @@ impl Sink {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    let mut file = file::open_or_stream(path, File::options().create(true).append(true), file::GROUP_READS)?;
+    let mut file = file::open_or_stream(path, File::options().create(true).append(true), file::Mode::GroupReads)?;
     if has_incomplete_line(path) {
         tell!("{} ends with an incomplete line, which is left as it is; its event is written again", path.display());
         file.write_all(b"\n")?;

@@ -22,7 +22,7 @@ impl Clock for Noon {
 }
 
 fn cloudfront() -> CloudFront {
-    genfleet_core::http::install_tls();
+    genfleet_core::telemetry::http::install_tls();
     let clock: SharedClock = Arc::new(Noon);
     let credentials = CredentialChain::new(clock.clone()).unwrap();
     CloudFront { base: Url::parse(ADDRESS).unwrap(), distribution: "E1EXAMPLE".into(), credentials, clock }

@@ -10,8 +10,8 @@ use genfleet_core::{
     clock::SystemClock,
     error::ErrorClass,
     genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions},
-    http::install_tls,
     job::Kind,
+    telemetry::http::install_tls,
 };
 use genfleet_simulator::{FaultRule, RecordedRequest, RetryAfter, Simulator, SimulatorOptions};
 use serde_json::Value;
