@@ -30,6 +30,7 @@ use self::{
     message::MemberMessage,
     status::millis,
 };
+use crate::{webhook::FailingReceivers, worker::activity::Activity};
 use genfleet_genesys::{ActiveHold, ClientStatus, GenesysClient, LimitShare};
 use genfleet_job::{Kind, clock::SharedClock, metric};
 use genfleet_queue::Queue;
@@ -62,16 +63,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The longest time that leaving may take.
 const LEAVING: Duration = Duration::from_secs(2);
 
-/// The parts of a process's status that others of its modules know.
-pub(crate) trait ActivitySource: Send + Sync {
-    /// The activity on each kind.
-    fn kinds(&self, now: Instant) -> Vec<KindStatus>;
-    /// True while jobs that call the API are in handlers.
-    fn calls_the_api(&self) -> bool;
-    /// The webhook receivers that refuse deliveries.
-    fn receivers(&self, now: Instant) -> Vec<ReceiverStatus>;
-}
-
 /// This process's membership in its fleet. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Membership {
@@ -84,7 +75,8 @@ struct Shared {
     queue: Queue,
     genesys: GenesysClient,
     clock: SharedClock,
-    activity: Box<dyn ActivitySource>,
+    activity: Activity,
+    failing: FailingReceivers,
     started: Instant,
     members: Mutex<Members>,
     authenticator: Mutex<Authenticator>,
@@ -107,7 +99,7 @@ impl Membership {
         queue: Queue,
         genesys: GenesysClient,
         clock: SharedClock,
-        activity: impl ActivitySource + 'static,
+        (activity, failing): (Activity, FailingReceivers),
     ) -> Self {
         let started = Instant::now();
         let authenticator = Authenticator::new(genesys.client_fingerprint(), genesys.fleet_key());
@@ -118,7 +110,8 @@ impl Membership {
                 queue,
                 genesys,
                 clock,
-                activity: Box::new(activity),
+                activity,
+                failing,
                 started,
                 members: Mutex::new(Members::new(started)),
                 authenticator: Mutex::new(authenticator),
@@ -209,7 +202,7 @@ impl Membership {
 
     fn status(&self) -> MemberStatus {
         let now = Instant::now();
-        let Shared { name, worker, genesys, activity, started, .. } = &*self.shared;
+        let Shared { name, worker, genesys, failing, started, .. } = &*self.shared;
         let ClientStatus { usage: spending, holds, client_limit_pause, clock_ahead, failures, untaken_probes } =
             genesys.status();
         let health = self.shared.queue.health();
@@ -232,14 +225,14 @@ impl Membership {
             notes: health.notes.into_iter().chain(untaken_probes).collect(),
             shut: holds.into_iter().map(hold_status).collect(),
             kinds: self.kinds(now),
-            receivers: activity.receivers(now),
+            receivers: failing.status(now),
             verified: None,
         }
     }
 
     fn kinds(&self, now: Instant) -> Vec<KindStatus> {
         let stands_by = self.shared.queue.health().standing_by;
-        let mut kinds = self.shared.activity.kinds(now);
+        let mut kinds = self.shared.activity.status(now);
         for status in &mut kinds {
             let Ok(kind) = status.kind.parse::<Kind>() else { continue };
             status.standing_by = stands_by.contains_key(&kind);

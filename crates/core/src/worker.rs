@@ -8,7 +8,7 @@
 //! [`runtime`] puts a process together and drains it; [`command`] is the command line of a worker, and [`kinds`] says which
 //! of its kinds it works.
 
-mod activity;
+pub(crate) mod activity;
 mod attempt;
 mod audit_outcome;
 mod blockers;

@@ -35,10 +35,7 @@ use super::{
 use crate::{
     admin::{self, Admin, Failures, Heartbeats},
     handler::{JobHandler, Services},
-    membership::{
-        ActivitySource, Membership,
-        status::{KindStatus, ReceiverStatus},
-    },
+    membership::Membership,
     webhook::{FailingReceivers, Webhooks},
 };
 use genfleet_audit as audit;
@@ -112,8 +109,8 @@ impl Runtime {
         let audit = audit.start(&supervisor);
         genesys.keep_audit(audit.clone());
         supervisor.spawn("genesys client", genesys.clone().run());
-        let source = (activity.clone(), failing.clone());
-        let membership = Membership::new(names, queue.clone(), genesys.clone(), clock.clone(), source);
+        let known = (activity.clone(), failing.clone());
+        let membership = Membership::new(names, queue.clone(), genesys.clone(), clock.clone(), known);
         supervisor.spawn("fleet", membership.clone().run());
         Self {
             options,
@@ -271,19 +268,5 @@ impl Runtime {
         self.supervisor.stop().await;
         stop_export(total.saturating_sub(began.elapsed()).clamp(LEAST_FOR_TRACES, MOST_FOR_TRACES)).await;
         info!("stopped");
-    }
-}
-
-impl ActivitySource for (Activity, FailingReceivers) {
-    fn kinds(&self, now: Instant) -> Vec<KindStatus> {
-        self.0.status(now)
-    }
-
-    fn calls_the_api(&self) -> bool {
-        self.0.calls_the_api()
-    }
-
-    fn receivers(&self, now: Instant) -> Vec<ReceiverStatus> {
-        self.1.status(now)
     }
 }
