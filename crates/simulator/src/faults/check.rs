@@ -14,81 +14,40 @@ pub(super) const LIMIT: &str = "token or client";
 pub(super) const HEADER: &str = "a text that can stand in a header";
 const PATH: &str = "what a path begins with, such as /api/v2";
 
-/// The error in a fault rule.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FaultRuleError {
-    /// An unknown key.
-    #[error("unknown key `{key}`; a rule has {KEYS}, separated by commas")]
-    UnknownKey {
-        /// The key as it was written.
-        key: String,
-    },
-    /// A key that was given more than once.
-    #[error("`{key}` is there twice")]
-    Twice {
-        /// The key.
-        key: String,
-    },
-    /// An invalid value.
-    #[error("`{key}` cannot be `{value}`; it takes {allowed}")]
-    BadValue {
-        /// The key.
-        key: &'static str,
-        /// The value as it was written.
-        value: String,
-        /// The valid values.
-        allowed: &'static str,
-    },
-    /// A quoted text without closing quote.
-    #[error("a double quote is not closed")]
-    OpenQuote,
-    /// A rule without an effect.
-    #[error("the rule does nothing; give it one of status, body, latency, lost, hang")]
-    DoesNothing,
-    /// Two keys that exclude each other.
-    #[error("`{key}` does not go with `{other}`")]
-    Excluded {
-        /// The first key.
-        key: &'static str,
-        /// The second key.
-        other: &'static str,
-    },
-    /// A key that requires another one.
-    #[error("`{key}` needs `{other}`")]
-    Needs {
-        /// The key.
-        key: &'static str,
-        /// The missing key.
-        other: &'static str,
-    },
+pub(super) fn bad(key: &str, value: &str, allowed: &str) -> String {
+    format!("`{key}` cannot be `{value}`; it takes {allowed}")
 }
 
-pub(super) fn bad(key: &'static str, value: &str, allowed: &'static str) -> FaultRuleError {
-    FaultRuleError::BadValue { key, value: value.to_owned(), allowed }
+fn needs(key: &str, other: &str) -> Result<(), String> {
+    Err(format!("`{key}` needs `{other}`"))
+}
+
+fn excluded(key: &str, other: &str) -> Result<(), String> {
+    Err(format!("`{key}` does not go with `{other}`"))
 }
 
 impl FaultRule {
     /// Checks a rule that was not read from text.
-    pub(crate) fn check(&self) -> Result<(), FaultRuleError> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         self.check_values()?;
         let acts = self.status.is_some() || self.body.is_some() || self.latency.is_some() || self.lost || self.hang;
         if !acts {
-            return Err(FaultRuleError::DoesNothing);
+            return Err("the rule does nothing; give it one of status, body, latency, lost, hang".to_owned());
         }
         self.check_silence()?;
         if self.retry_after.is_some() && self.status.is_none() {
-            return Err(FaultRuleError::Needs { key: "retry-after", other: "status" });
+            return needs("retry-after", "status");
         }
         if self.limit.is_some() && self.status != Some(429) {
-            return Err(FaultRuleError::Needs { key: "limit", other: "status=429" });
+            return needs("limit", "status=429");
         }
         if self.content_type.is_some() && self.body.is_none() {
-            return Err(FaultRuleError::Needs { key: "content-type", other: "body" });
+            return needs("content-type", "body");
         }
         Ok(())
     }
 
-    fn check_values(&self) -> Result<(), FaultRuleError> {
+    fn check_values(&self) -> Result<(), String> {
         if !(0.0..=1.0).contains(&self.rate) {
             return Err(bad("rate", &self.rate.to_string(), RATE));
         }
@@ -112,20 +71,18 @@ impl FaultRule {
     }
 
     /// Checks that a rule without an answer has no keys for the answer.
-    fn check_silence(&self) -> Result<(), FaultRuleError> {
+    fn check_silence(&self) -> Result<(), String> {
         let silence = match (self.lost, self.hang) {
-            (true, true) => {
-                return Err(FaultRuleError::Excluded { key: "lost", other: "hang" });
-            }
+            (true, true) => return excluded("lost", "hang"),
             (true, false) => "lost",
             (false, true) => "hang",
             (false, false) => return Ok(()),
         };
         if self.status.is_some() {
-            return Err(FaultRuleError::Excluded { key: "status", other: silence });
+            return excluded("status", silence);
         }
         if self.body.is_some() {
-            return Err(FaultRuleError::Excluded { key: "body", other: silence });
+            return excluded("body", silence);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::check::{FaultRuleError, HEADER, LIMIT, RATE, STATUS, bad};
+use super::check::{HEADER, KEYS, LIMIT, RATE, STATUS, bad};
 use super::{FaultRule, LimitOf, RetryAfter};
 
 const COUNT: &str = "a whole number, 0 or more";
@@ -12,16 +12,16 @@ const FLAG: &str = "nothing, or true or false";
 const TEXT: &str = "a text; in double quotes where it has a comma or a quote in it";
 
 impl FromStr for FaultRule {
-    type Err = FaultRuleError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, FaultRuleError> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let mut rule = Self::default();
         let mut seen = Vec::new();
         for piece in pieces(text)? {
             let (key, value) = piece.split_once('=').map_or((piece, None), |(key, value)| (key, Some(value)));
             let key = key.trim();
             if seen.contains(&key) {
-                return Err(FaultRuleError::Twice { key: key.to_owned() });
+                return Err(format!("`{key}` is there twice"));
             }
             seen.push(key);
             set(&mut rule, key, &unquote(value.unwrap_or_default().trim()))?;
@@ -32,7 +32,7 @@ impl FromStr for FaultRule {
 }
 
 /// Splits a text at commas that are not in quotes.
-fn pieces(text: &str) -> Result<Vec<&str>, FaultRuleError> {
+fn pieces(text: &str) -> Result<Vec<&str>, String> {
     let (mut pieces, mut start, mut in_quotes, mut escaped) = (Vec::new(), 0, false, false);
     for (index, character) in text.char_indices() {
         match character {
@@ -47,7 +47,7 @@ fn pieces(text: &str) -> Result<Vec<&str>, FaultRuleError> {
         }
     }
     if in_quotes {
-        return Err(FaultRuleError::OpenQuote);
+        return Err("a double quote is not closed".to_owned());
     }
     pieces.push(&text[start..]);
     pieces.retain(|piece| !piece.trim().is_empty());
@@ -66,7 +66,7 @@ fn unquote(value: &str) -> String {
     text
 }
 
-fn set(rule: &mut FaultRule, key: &str, value: &str) -> Result<(), FaultRuleError> {
+fn set(rule: &mut FaultRule, key: &str, value: &str) -> Result<(), String> {
     match key {
         "name" => rule.name = Some(require_value("name", value, TEXT)?),
         "method" => rule.method = Some(require_value("method", value, TEXT)?),
@@ -86,22 +86,20 @@ fn set(rule: &mut FaultRule, key: &str, value: &str) -> Result<(), FaultRuleErro
         "lost" => rule.lost = flag("lost", value)?,
         "hang" => rule.hang = flag("hang", value)?,
         "effect" => rule.effect = Some(flag("effect", value)?),
-        _ => {
-            return Err(FaultRuleError::UnknownKey { key: key.to_owned() });
-        }
+        _ => return Err(format!("unknown key `{key}`; a rule has {KEYS}, separated by commas")),
     }
     Ok(())
 }
 
-fn require_value(key: &'static str, value: &str, allowed: &'static str) -> Result<String, FaultRuleError> {
+fn require_value(key: &str, value: &str, allowed: &str) -> Result<String, String> {
     if value.is_empty() { Err(bad(key, value, allowed)) } else { Ok(value.to_owned()) }
 }
 
-fn parse<T: FromStr>(key: &'static str, value: &str, allowed: &'static str) -> Result<T, FaultRuleError> {
+fn parse<T: FromStr>(key: &str, value: &str, allowed: &str) -> Result<T, String> {
     value.parse().map_err(|_| bad(key, value, allowed))
 }
 
-fn flag(key: &'static str, value: &str) -> Result<bool, FaultRuleError> {
+fn flag(key: &str, value: &str) -> Result<bool, String> {
     if value.is_empty() { Ok(true) } else { parse(key, value, FLAG) }
 }
 
