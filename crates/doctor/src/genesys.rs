@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use genfleet_core::{
     clock::SystemClock,
-    genesys::{ApiCheck, GenesysClient, TokenCheckOutcome},
+    genesys::{CredentialCheck, GenesysClient},
 };
 
 use super::{
@@ -78,15 +78,10 @@ fn check_encryption(scheme: &str, host: &str, url: &str) -> Option<Finding> {
 
 async fn check_token_and_api(client: &GenesysClient, wanted: u32) -> Vec<Finding> {
     let (token_url, api_url) = (client.addresses().token.as_str(), client.addresses().api.as_str());
-    let check = client.check_token().await;
-    let mut findings = vec![token::judge(token_url, &check.outcome)];
-    let mut clocks = check.clock;
-    if let TokenCheckOutcome::Granted { grant, .. } = &check.outcome {
-        let ApiCheck { outcome, clock } = client.check_api(grant).await;
-        findings.push(token::judge_api(api_url, &outcome, wanted));
-        clocks = clock.or(clocks);
-    }
-    findings.extend(clocks.map(|clocks| clock::judge("genesys.clock", "the API's clock", clocks)));
+    let CredentialCheck { token, api, clock } = client.check_credentials().await;
+    let mut findings = vec![token::judge(token_url, &token)];
+    findings.extend(api.map(|outcome| token::judge_api(api_url, &outcome, wanted)));
+    findings.extend(clock.map(|clocks| clock::judge("genesys.clock", "the API's clock", clocks)));
     findings
 }
 

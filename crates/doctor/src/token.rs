@@ -9,7 +9,7 @@ use super::finding::{Check, Finding};
 pub(crate) fn judge(url: &str, outcome: &TokenCheckOutcome) -> Finding {
     let check = Check::new("genesys.token", format!("one token from {url}"));
     match outcome {
-        TokenCheckOutcome::Granted { life, scoped, .. } => {
+        TokenCheckOutcome::Granted { life, scoped } => {
             let scopes =
                 if *scoped { "with the scopes of the kinds" } else { "without scopes: the client's roles decide" };
             check.ok(format!("granted for {} s, {scopes}", life.as_secs()))

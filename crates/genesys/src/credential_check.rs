@@ -22,22 +22,25 @@ use crate::{
 /// A request that changes nothing and that every token may make.
 const OWN_TOKEN: &str = "/api/v2/tokens/me";
 
-/// The check of the token endpoint.
+/// The check of the token endpoint, and of the API with the token.
 #[derive(Clone, Debug)]
-pub struct TokenCheck {
+pub struct CredentialCheck {
     /// The answer of the token endpoint.
-    pub outcome: TokenCheckOutcome,
-    /// The other side's clock, as it answered, and ours.
+    pub token: TokenCheckOutcome,
+    /// The answer of the API; `None` without a token.
+    pub api: Option<ApiCheckOutcome>,
+    /// The other side's clock, as it answered last, and ours.
     pub clock: Option<ClockReading>,
 }
+
+/// The API's status and the limits that it names, or why there is no answer.
+type ApiCheckOutcome = Result<(u16, RateLimitHeaders), (TransportFailure, String)>;
 
 /// The token endpoint's answer.
 #[derive(Clone, Debug)]
 pub enum TokenCheckOutcome {
     /// It returned a token.
     Granted {
-        /// The token.
-        grant: TokenGrant,
         /// The lifetime of the token.
         life: Duration,
         /// True if the requested scopes were accepted; otherwise the token has none.
@@ -67,22 +70,18 @@ pub enum TokenCheckOutcome {
     },
 }
 
-/// The check of the API with a token.
-#[derive(Clone, Debug)]
-pub struct ApiCheck {
-    /// Its status and the limits that it names, or why there is no answer.
-    pub outcome: Result<(u16, RateLimitHeaders), (TransportFailure, String)>,
-    /// The other side's clock, as it answered, and ours.
-    pub clock: Option<ClockReading>,
-}
-
 impl GenesysClient {
-    /// Requests one token.
-    pub async fn check_token(&self) -> TokenCheck {
+    /// Requests one token, and sends a request with it that changes nothing.
+    pub async fn check_credentials(&self) -> CredentialCheck {
         let begun = Instant::now();
         let (exchange, response, scoped) = self.shared.tokens.request_token().await;
         let clock = exchange.as_ref().ok().and_then(|received| self.read_clocks(&received.headers, begun.elapsed()));
-        TokenCheck { outcome: self.token_check_outcome(exchange, response, scoped), clock }
+        let (api, api_clock) = match &response {
+            TokenResponse::Granted(grant) => self.check_api(grant).await,
+            _ => (None, None),
+        };
+        let token = self.token_check_outcome(exchange, response, scoped);
+        CredentialCheck { token, api, clock: api_clock.or(clock) }
     }
 
     fn token_check_outcome(
@@ -96,7 +95,7 @@ impl GenesysClient {
             Err(TransportError { failure, message, .. }) => return TokenCheckOutcome::NoAnswer { failure, message },
         };
         match response {
-            TokenResponse::Granted(grant) => TokenCheckOutcome::Granted { life: grant.life, grant, scoped },
+            TokenResponse::Granted(grant) => TokenCheckOutcome::Granted { life: grant.life, scoped },
             TokenResponse::Throttled => TokenCheckOutcome::Throttled { wait: self.shared.tokens.wait(&received) },
             TokenResponse::Refused(reported) | TokenResponse::RefusedWithScope(reported) => {
                 TokenCheckOutcome::Refused { reported }
@@ -109,10 +108,9 @@ impl GenesysClient {
     }
 
     /// Sends a request with a token that changes nothing.
-    pub async fn check_api(&self, grant: &TokenGrant) -> ApiCheck {
+    async fn check_api(&self, grant: &TokenGrant) -> (Option<ApiCheckOutcome>, Option<ClockReading>) {
         let Some(url) = self.shared.addresses.at(OWN_TOKEN) else {
-            let outcome = Err((TransportFailure::NeverSent, "the base URL gives no address".to_owned()));
-            return ApiCheck { outcome, clock: None };
+            return (Some(Err((TransportFailure::NeverSent, "the base URL gives no address".to_owned()))), None);
         };
         let json = HeaderValue::from_static("application/json");
         let headers = [(AUTHORIZATION, grant.bearer.clone()), (ACCEPT, json.clone()), (CONTENT_TYPE, json)];
@@ -121,10 +119,10 @@ impl GenesysClient {
         let request = HttpRequest { method: Method::GET, url, headers, body: None, basic: None };
         match self.shared.transport.exchange(request).await {
             Ok(received) => {
-                let clock = self.read_clocks(&received.headers, begun.elapsed());
-                ApiCheck { outcome: Ok((received.status, RateLimitHeaders::of(&received.headers))), clock }
+                let outcome = Ok((received.status, RateLimitHeaders::of(&received.headers)));
+                (Some(outcome), self.read_clocks(&received.headers, begun.elapsed()))
             }
-            Err(TransportError { failure, message, .. }) => ApiCheck { outcome: Err((failure, message)), clock: None },
+            Err(TransportError { failure, message, .. }) => (Some(Err((failure, message))), None),
         }
     }
 

@@ -50,7 +50,7 @@ pub use self::{
     circuit_breaker::OutageDetector,
     client::{GenesysClient, status::ClientStatus},
     clock_skew::{ClockReading, describe_skew},
-    credential_check::{ApiCheck, TokenCheckOutcome},
+    credential_check::{CredentialCheck, TokenCheckOutcome},
     credentials::{CredentialSource, Credentials},
     error::{ApiError, STALE_ROUNDS},
     fleet_key::FleetKey,

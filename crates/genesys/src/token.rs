@@ -77,7 +77,7 @@ impl TokenSlot {
 
 /// A token from the token endpoint.
 #[derive(Clone)]
-pub struct TokenGrant {
+pub(crate) struct TokenGrant {
     /// `Bearer …`, marked sensitive.
     pub(crate) bearer: HeaderValue,
     pub(crate) life: Duration,

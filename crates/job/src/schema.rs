@@ -21,7 +21,7 @@ use super::{
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(title = "Job")]
-pub struct Envelope<P> {
+pub(crate) struct Envelope<P> {
     /// Names the job; default: the AMQP `message_id`, else derived from the body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", regex(pattern = r"^[A-Za-z0-9._:-]{1,128}$"), extend("x-rule" = "must be 1 to 128 characters of A-Z, a-z, 0-9 and . _ : -, e.g. release-42"))]
@@ -53,7 +53,7 @@ pub struct Envelope<P> {
 /// The job's own webhook.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Webhook {
+pub(crate) struct Webhook {
     /// `https`, without credentials.
     #[schemars(length(min = 1, max = 2048))]
     pub url: String,

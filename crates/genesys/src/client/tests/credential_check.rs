@@ -23,8 +23,8 @@ async fn what_the_token_endpoint_says_is_told_apart_and_begins_no_hold() {
     ] {
         let mut reply = Some(reply);
         let rig = rig(move |_| reply.take().unwrap_or_else(|| ScriptedReply::status(500)));
-        let trial = rig.client.check_token().await;
-        let shown = format!("{:?}", trial.outcome);
+        let trial = rig.client.check_credentials().await;
+        let shown = format!("{:?}", trial.token);
         assert!(shown.starts_with(told), "{shown} instead of {told}");
         assert_eq!(rig.client.problems(), Vec::<String>::new());
     }
@@ -39,11 +39,11 @@ async fn scopes_that_are_not_known_are_told_and_the_token_is_shown_to_the_api() 
         TOKEN => ScriptedReply::status(400).body(r#"{"error":"invalid_scope"}"#),
         _ => ScriptedReply::status(404).header("inin-ratelimit-allowed", "300"),
     });
-    let trial = rig.client.check_token().await;
-    let TokenCheckOutcome::Granted { grant, life, scoped } = trial.outcome else { panic!("{trial:?}") };
+    let trial = rig.client.check_credentials().await;
+    let TokenCheckOutcome::Granted { life, scoped } = trial.token else { panic!("{trial:?}") };
     assert_eq!((life.as_secs(), scoped), (86_400, false));
     assert_eq!(trial.clock.unwrap().ahead(), -39, "ours is at noon");
-    let (status, rates) = rig.client.check_api(&grant).await.outcome.unwrap();
+    let (status, rates) = trial.api.unwrap().unwrap();
     assert_eq!((status, rates.allowed), (404, Some(300)));
     let asked = rig.script.asked.lock().unwrap().last().unwrap().1.clone();
     assert_eq!(
