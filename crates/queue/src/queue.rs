@@ -1,13 +1,13 @@
 //! The queue of a process: one of two backends, `RabbitMQ` and an embedded `SQLite` file, which keep the same promises
 //! (SPEC 6). `queue::conformance` tests both against them.
 
-use std::{future::pending, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
 use crate::{
     message::{Delivery, Health, Publication, QueueError, UnknownKindMessage},
-    rabbit::{self, RabbitQueue, ReplyTo},
+    rabbit::{DeliveryBuffer, RabbitQueue, ReplyTo},
     sqlite::{self, SqliteQueue},
 };
 use genfleet_job::Kind;
@@ -111,7 +111,7 @@ pub struct Consumer(ConsumerOf);
 
 #[derive(Debug)]
 enum ConsumerOf {
-    Rabbit(rabbit::Consumer),
+    Rabbit(Arc<DeliveryBuffer>),
     Sqlite(sqlite::Consumer),
 }
 
@@ -125,7 +125,7 @@ impl Consumer {
     /// The suspects, worked apart from the rest: one unsettled at a time. Once.
     pub fn suspects(&mut self) -> Suspects {
         Suspects(match &mut self.0 {
-            ConsumerOf::Rabbit(consumer) => SuspectsOf::Rabbit(consumer.suspects()),
+            ConsumerOf::Rabbit(buffer) => SuspectsOf::Rabbit(Arc::clone(buffer)),
             ConsumerOf::Sqlite(consumer) => SuspectsOf::Sqlite(consumer.suspects()),
         })
     }
@@ -153,14 +153,17 @@ pub struct Suspects(SuspectsOf);
 
 #[derive(Debug)]
 enum SuspectsOf {
-    Rabbit(rabbit::Suspects),
+    Rabbit(Arc<DeliveryBuffer>),
     Sqlite(sqlite::Suspects),
 }
 
 impl Suspects {
     /// The next suspect; waits for one. Cancel-safe.
     pub async fn next(&mut self) -> Delivery {
-        dispatch!(&mut self.0, SuspectsOf, suspects => suspects.next().await)
+        match &mut self.0 {
+            SuspectsOf::Rabbit(buffer) => buffer.next_suspect().await,
+            SuspectsOf::Sqlite(suspects) => suspects.next().await,
+        }
     }
 }
 

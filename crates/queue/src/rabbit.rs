@@ -73,7 +73,7 @@ pub use self::{
     settings::{BrokerAddress, ClientIdentity, RabbitSettings, TopologyMode},
 };
 pub(crate) use self::{
+    buffer::DeliveryBuffer,
     dead_letters::{RabbitBrowser, RabbitDeadLetters},
     event_follower::RabbitEventFollower,
-    queue::{Consumer, Suspects},
 };

@@ -72,7 +72,7 @@ impl BufferedDelivery {
 
 /// The deliveries of one kind from the current session.
 #[derive(Debug)]
-pub(super) struct DeliveryBuffer {
+pub(crate) struct DeliveryBuffer {
     pub(super) kind: Kind,
     pub(super) prefetch: u16,
     /// True while the worker wants to consume. The session follows it.
@@ -128,7 +128,7 @@ impl DeliveryBuffer {
     }
 
     /// Takes the next delivery. Cancel-safe: it is taken in the same poll in which it is returned.
-    pub(super) async fn next(&self) -> Delivery {
+    pub(crate) async fn next(&self) -> Delivery {
         loop {
             if let Some(delivery) = self.lanes().take() {
                 return delivery;
@@ -137,7 +137,7 @@ impl DeliveryBuffer {
         }
     }
 
-    pub(super) async fn next_suspect(&self) -> Delivery {
+    pub(crate) async fn next_suspect(&self) -> Delivery {
         self.suspects_wanted.send_if_modified(|wanted| !std::mem::replace(wanted, true));
         loop {
             if let Some(delivery) = first_fresh(&mut self.lanes().suspects) {
@@ -152,20 +152,20 @@ impl DeliveryBuffer {
         let _ = self.suspects_wanted.subscribe().wait_for(|wanted| *wanted).await;
     }
 
-    pub(super) fn resume(&self) {
+    pub(crate) fn resume(&self) {
         self.wanted.send_replace(true);
     }
 
     /// Stops consuming, and returns the deliveries that were not taken. A session sets [`ConsumeState::Open`] before it
     /// reads `wanted`. So either it reads false there, or this function sees that it is open and waits for it.
-    pub(super) async fn pause(&self) -> Vec<Delivery> {
+    pub(crate) async fn pause(&self) -> Vec<Delivery> {
         self.wanted.send_replace(false);
         let _ = self.state.subscribe().wait_for(|state| *state != ConsumeState::Open).await;
         let untaken = self.lanes().clear();
         untaken.into_iter().filter(|each| !each.settler.is_stale()).map(BufferedDelivery::into_delivery).collect()
     }
 
-    pub(super) async fn take_one(&self) -> Option<Delivery> {
+    pub(crate) async fn take_one(&self) -> Option<Delivery> {
         if *self.state.borrow() != ConsumeState::Closed {
             return None;
         }

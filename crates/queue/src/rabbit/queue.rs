@@ -31,7 +31,7 @@ use super::{
     unknown_kinds,
 };
 use crate::{
-    message::{Delivery, Health, Publication, QueueError, UnknownKindMessage},
+    message::{Health, Publication, QueueError, UnknownKindMessage},
     unsettled::UnsettledCounts,
 };
 use genfleet_job::{Kind, clock::SharedClock};
@@ -78,11 +78,11 @@ impl RabbitQueue {
 
     /// Consumes the jobs of `kind`, now and in every later session: at most `concurrency` unsettled new jobs, as many
     /// started jobs, and one suspect.
-    pub(crate) fn consume(&self, kind: Kind, concurrency: usize) -> Consumer {
+    pub(crate) fn consume(&self, kind: Kind, concurrency: usize) -> Arc<DeliveryBuffer> {
         self.shared.health.set_needed(ConnectionRole::Consume);
         let buffer = Arc::new(DeliveryBuffer::new(kind, concurrency));
         self.shared.buffers.send_modify(|buffers| buffers.push(buffer.clone()));
-        Consumer { buffer }
+        buffer
     }
 
     pub(crate) fn unknown_kinds(&self) -> mpsc::Receiver<UnknownKindMessage> {
@@ -154,46 +154,5 @@ fn spawn_supervised<W: SessionWork + 'static>(shared: &Arc<Shared>, mut work: W)
 impl fmt::Debug for RabbitQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RabbitQueue").field("prefix", &self.shared.prefix).finish_non_exhaustive()
-    }
-}
-
-/// The deliveries of one kind.
-#[derive(Debug)]
-pub(crate) struct Consumer {
-    buffer: Arc<DeliveryBuffer>,
-}
-
-impl Consumer {
-    pub(crate) async fn next(&mut self) -> Delivery {
-        self.buffer.next().await
-    }
-
-    pub(crate) fn suspects(&mut self) -> Suspects {
-        Suspects { buffer: self.buffer.clone() }
-    }
-
-    /// Pauses consumption, and returns the deliveries that were not taken, including a suspect.
-    pub(crate) async fn pause(&mut self) -> Vec<Delivery> {
-        self.buffer.pause().await
-    }
-
-    pub(crate) fn resume(&mut self) {
-        self.buffer.resume();
-    }
-
-    pub(crate) async fn take_one(&mut self) -> Option<Delivery> {
-        self.buffer.take_one().await
-    }
-}
-
-/// The suspects of one kind.
-#[derive(Debug)]
-pub(crate) struct Suspects {
-    buffer: Arc<DeliveryBuffer>,
-}
-
-impl Suspects {
-    pub(crate) async fn next(&mut self) -> Delivery {
-        self.buffer.next_suspect().await
     }
 }

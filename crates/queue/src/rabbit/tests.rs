@@ -56,7 +56,7 @@ async fn every_promise_of_a_queue_is_kept() {
 async fn headers_at_their_limit_fit_into_a_publishing_frame() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
-        let mut consumer = queue.consume(Kind::CdnPurge, 1);
+        let consumer = queue.consume(Kind::CdnPurge, 1);
         let mut sent = job(&"i".repeat(255));
         sent.correlation_id = Some("c".repeat(255));
         sent.reply_to = Some("r".repeat(255));
@@ -75,7 +75,7 @@ async fn headers_at_their_limit_fit_into_a_publishing_frame() {
 async fn a_job_is_published_consumed_and_settled_with_what_follows_from_it() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
-        let mut consumer = queue.consume(Kind::CdnPurge, 4);
+        let consumer = queue.consume(Kind::CdnPurge, 4);
         let mut sent = job("a");
         sent.headers =
             [("genfleet-attempts".to_owned(), 3_i64.into()), ("traceparent".to_owned(), TRACEPARENT.into())].into();
@@ -102,7 +102,7 @@ async fn a_job_is_published_consumed_and_settled_with_what_follows_from_it() {
 async fn what_a_producer_forges_at_the_door_does_not_count() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
-        let mut consumer = queue.consume(Kind::CdnPurge, 4);
+        let consumer = queue.consume(Kind::CdnPurge, 4);
         let mut forged = job("a");
         forged.headers =
             [("genfleet-attempts".to_owned(), HeaderValue::Number(3)), ("x-delivery-count".to_owned(), 9_i64.into())]
@@ -119,7 +119,7 @@ async fn what_a_producer_forges_at_the_door_does_not_count() {
 async fn deliveries_that_are_settled_together_are_acknowledged_and_no_others() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
-        let mut consumer = queue.consume(Kind::CdnPurge, 64);
+        let consumer = queue.consume(Kind::CdnPurge, 64);
         let lane_of = |number| if number % 3 == 0 { Lane::Resume } else { Lane::Jobs };
         let sent = (0..60).map(|number| lane(lane_of(number), Duration::ZERO, job(&number.to_string())));
         queue.publish(sent.collect()).await.unwrap();
@@ -147,7 +147,7 @@ async fn deliveries_that_are_settled_together_are_acknowledged_and_no_others() {
 async fn a_delay_is_kept_to_the_second() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
-        let mut consumer = queue.consume(Kind::FileScan, 8);
+        let consumer = queue.consume(Kind::FileScan, 8);
         soon(rig.declared()).await;
         let delayed = [5, 1, 3, 2].map(|seconds| {
             let to =
@@ -185,7 +185,7 @@ async fn ten_thousand_publications_are_confirmed_and_consumed() {
         let began = Instant::now();
         queue.publish(many).await.unwrap();
         println!("10,000 publications confirmed in {:?}", began.elapsed());
-        let mut consumer = queue.consume(Kind::CdnPurge, 256);
+        let consumer = queue.consume(Kind::CdnPurge, 256);
         let began = Instant::now();
         let settling = tokio_util::task::TaskTracker::new();
         for _ in 0..10_000 {

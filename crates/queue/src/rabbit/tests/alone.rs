@@ -10,13 +10,13 @@ async fn one_process_works_an_exclusive_kind_and_another_takes_over_when_it_ends
             message: job(id),
         };
         let (first, second) = (rig.queue(), rig.queue());
-        let mut works = first.consume(Kind::VniProvision, 1);
+        let works = first.consume(Kind::VniProvision, 1);
         first.publish(vec![of_vni("a")]).await.unwrap();
         let held = soon(works.next()).await;
         let held_for = held.settler.lease();
-        let mut stands_by = second.consume(Kind::VniProvision, 8);
+        let stands_by = second.consume(Kind::VniProvision, 8);
         // A kind that is not exclusive goes on beside it.
-        let mut other = second.consume(Kind::CdnPurge, 8);
+        let other = second.consume(Kind::CdnPurge, 8);
         second.publish(vec![of_vni("b"), lane(Lane::Jobs, Duration::ZERO, job("c"))]).await.unwrap();
         let delivery = soon(other.next()).await;
         assert!(delivery.settler.lease().is_none());
@@ -46,7 +46,7 @@ async fn one_process_works_an_exclusive_kind_and_another_takes_over_when_it_ends
         }
         second.close().await;
         let third = rig.queue();
-        let mut works = third.consume(Kind::VniProvision, 1);
+        let works = third.consume(Kind::VniProvision, 1);
         third.publish(vec![of_vni("d")]).await.unwrap();
         let delivery = soon(works.next()).await;
         let lease = delivery.settler.lease().expect("it is alone");
@@ -66,7 +66,7 @@ async fn a_lock_that_nobody_who_consumes_holds_is_told_once_jobs_wait() {
         let name = format!("{}.lock.vni.provision", rig.prefix);
         channel.queue_declare(name.into(), exclusive, lapin::types::FieldTable::default()).await.unwrap();
         let queue = rig.queue();
-        let mut stands_by = queue.consume(Kind::VniProvision, 1);
+        let stands_by = queue.consume(Kind::VniProvision, 1);
         let told = async |since: Duration| {
             timeout(since, async {
                 loop {

@@ -73,7 +73,7 @@ async fn jobs_pass_under_tls_and_certificates_are_checked_on_both_sides() {
         }
 
         let queue = rig.queue_with(trusting);
-        let mut consumer = queue.consume(Kind::CdnPurge, 4);
+        let consumer = queue.consume(Kind::CdnPurge, 4);
         let sent = Message { body: vec![b'x'; 1 << 20].into(), ..job("a") };
         queue.publish(vec![lane(Lane::Resume, Duration::ZERO, sent.clone())]).await.unwrap();
         let delivery = soon(consumer.next()).await;

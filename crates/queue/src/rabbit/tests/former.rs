@@ -39,7 +39,7 @@ async fn what_an_earlier_version_declared_works_on_and_is_told() {
         declare_former(&rig).await;
         for mode in [TopologyMode::Declare, TopologyMode::Verify] {
             let queue = rig.queue_by(&rig.url, mode);
-            let mut consumer = queue.consume(Kind::CdnPurge, 1);
+            let consumer = queue.consume(Kind::CdnPurge, 1);
             soon(queue.publish(vec![lane(Lane::Resume, Duration::from_secs(1), job("later"))])).await.unwrap();
             publish(&rig, &format!("{}.jobs", rig.prefix), "cdn.purge").await;
             for _ in 0..2 {
@@ -81,7 +81,7 @@ async fn an_exchange_that_is_neither_is_named_as_what_it_should_be() {
 async fn what_makes_no_sense_stops_no_step_of_the_delays() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
-        let mut consumer = queue.consume(Kind::CdnPurge, 1);
+        let consumer = queue.consume(Kind::CdnPurge, 1);
         soon(rig.declared()).await;
         let (step, unrouted) = (format!("{}.delay.00", rig.prefix), format!("{}.unrouted", rig.prefix));
         let (connection, channel) = rig.channel().await;
@@ -117,7 +117,7 @@ async fn a_begun_job_that_comes_out_of_the_delays_is_counted_where_it_went_in() 
     let _local = metrics::set_default_local_recorder(&recorder);
     on_broker(async move |rig: Rig| {
         let queue = rig.queue();
-        let mut consumer = queue.consume(Kind::CdnPurge, 2);
+        let consumer = queue.consume(Kind::CdnPurge, 2);
         for lane_of in [Lane::Resume, Lane::Jobs] {
             queue.publish(vec![lane(lane_of, Duration::from_secs(3), job("a"))]).await.unwrap();
         }

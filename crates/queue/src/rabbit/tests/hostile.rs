@@ -42,7 +42,7 @@ async fn no_message_ends_a_session_or_has_its_neighbours_counted() {
             publish_unreadable(&rig, &exchange, "cdn.purge.resume", what).await;
             queue.publish(vec![lane(Lane::Resume, Duration::ZERO, job("good"))]).await.unwrap();
         }
-        let mut consumer = queue.consume(Kind::CdnPurge, 32);
+        let consumer = queue.consume(Kind::CdnPurge, 32);
         let (mut defective, mut good) = (Vec::new(), 0);
         while defective.len() < ALL.len() || good < ALL.len() {
             let delivery = soon(consumer.next()).await;
@@ -122,7 +122,7 @@ async fn a_job_that_came_to_another_kind_by_cc_is_known_for_it() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
         soon(rig.declared()).await;
-        let (mut purges, mut scans) = (queue.consume(Kind::CdnPurge, 4), queue.consume(Kind::FileScan, 4));
+        let (purges, scans) = (queue.consume(Kind::CdnPurge, 4), queue.consume(Kind::FileScan, 4));
         let (connection, channel) = rig.channel().await;
         for header in ["CC", "BCC"] {
             let others = vec![AMQPValue::LongString("file.scan".into())];
@@ -149,7 +149,7 @@ async fn a_job_of_an_internal_kind_that_none_of_us_made_is_known_for_it() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
         soon(rig.declared()).await;
-        let mut hooks = queue.consume(Kind::WebhookDeliver, 4);
+        let hooks = queue.consume(Kind::WebhookDeliver, 4);
         let (connection, channel) = rig.channel().await;
         let direct = (String::new(), format!("{}.jobs.webhook.deliver", rig.prefix));
         let ours = (format!("{}.work", rig.prefix), "webhook.deliver".to_owned());

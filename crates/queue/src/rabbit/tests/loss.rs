@@ -10,7 +10,7 @@ async fn after_a_loss_unsettled_jobs_come_again_and_the_late_acknowledgement_is_
     on_broker(async move |rig: Rig| {
         let proxy = Proxy::opened(&rig).await;
         let queue = rig.queue_by(&proxy.url(&rig), TopologyMode::Declare);
-        let mut consumer = queue.consume(Kind::CdnPurge, 4);
+        let consumer = queue.consume(Kind::CdnPurge, 4);
         queue
             .publish(vec![lane(Lane::Jobs, Duration::ZERO, job("a")), lane(Lane::Jobs, Duration::ZERO, job("b"))])
             .await
@@ -67,7 +67,7 @@ async fn what_was_not_confirmed_is_sent_again_under_its_id_and_in_order() {
         soon(publishing).await.unwrap().unwrap();
 
         assert_eq!(rig.ready("jobs.cdn.purge").await, 10, "sent again");
-        let mut consumer = rig.queue().consume(Kind::CdnPurge, 16);
+        let consumer = rig.queue().consume(Kind::CdnPurge, 16);
         let mut ids = Vec::new();
         for _ in 0..5 {
             let delivery = soon(consumer.next()).await;
@@ -97,7 +97,7 @@ async fn many_publications_survive_many_cuts() {
             proxy.cut();
         }
         timeout(Duration::from_secs(60), publishing).await.unwrap().unwrap().unwrap();
-        let mut consumer = rig.queue().consume(Kind::CdnPurge, 256);
+        let consumer = rig.queue().consume(Kind::CdnPurge, 256);
         let mut missing: std::collections::BTreeSet<_> = (0..20_000).map(|number| number.to_string()).collect();
         while !missing.is_empty() {
             let delivery = soon(consumer.next()).await;
@@ -134,7 +134,7 @@ async fn an_intake_that_was_closed_stays_closed_after_a_loss() {
     on_broker(async |rig: Rig| {
         let proxy = Proxy::opened(&rig).await;
         let queue = rig.queue_by(&proxy.url(&rig), TopologyMode::Declare);
-        let mut consumer = queue.consume(Kind::CdnPurge, 4);
+        let consumer = queue.consume(Kind::CdnPurge, 4);
         queue.publish(vec![event("connected")]).await.unwrap();
         assert!(soon(consumer.pause()).await.is_empty());
         proxy.cut();
@@ -163,7 +163,7 @@ async fn an_intake_that_was_closed_stays_closed_after_a_loss() {
 async fn a_consumer_that_the_broker_ends_is_made_anew() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
-        let mut consumer = queue.consume(Kind::CdnPurge, 4);
+        let consumer = queue.consume(Kind::CdnPurge, 4);
         queue.publish(vec![lane(Lane::Jobs, Duration::ZERO, job("a"))]).await.unwrap();
         soon(consumer.next()).await.settler.settle(Vec::new()).await.unwrap();
         let (connection, channel) = rig.channel().await;
@@ -187,7 +187,7 @@ async fn what_was_settled_and_comes_again_after_a_loss_is_acknowledged_and_not_h
     on_broker(async |rig: Rig| {
         let proxy = Proxy::opened(&rig).await;
         let queue = rig.queue_by(&proxy.url(&rig), TopologyMode::Declare);
-        let mut consumer = queue.consume(Kind::CdnPurge, 4);
+        let consumer = queue.consume(Kind::CdnPurge, 4);
         let new_job = |id: &str| Publication { to: Destination::Jobs(Kind::CdnPurge), message: job(id) };
         queue.publish(vec![new_job("a"), new_job("b"), lane(Lane::Resume, Duration::ZERO, job("c"))]).await.unwrap();
         let mut held = Vec::new();

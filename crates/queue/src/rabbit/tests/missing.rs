@@ -59,7 +59,7 @@ async fn every_job_has_an_event_though_their_exchange_is_deleted_under_load() {
         let processes = [rig.queue(), rig.queue()];
         let ended = Ended::default();
         for queue in &processes {
-            let (mut consumer, ended) = (queue.consume(Kind::CdnPurge, 32), ended.clone());
+            let (consumer, ended) = (queue.consume(Kind::CdnPurge, 32), ended.clone());
             tokio::spawn(async move {
                 loop {
                     tokio::spawn(end(consumer.next().await, ended.clone()));

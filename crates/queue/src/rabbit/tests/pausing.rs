@@ -13,7 +13,7 @@ async fn while_begun_and_new_jobs_wait_every_second_one_is_begun() {
         let new = (0..6).map(|number| lane(Lane::Jobs, Duration::ZERO, job(&format!("n{number}"))));
         let begun = (0..3).map(|number| lane(Lane::Resume, Duration::ZERO, job(&format!("b{number}"))));
         queue.publish(new.chain(begun).collect()).await.unwrap();
-        let mut consumer = queue.consume(Kind::CdnPurge, 16);
+        let consumer = queue.consume(Kind::CdnPurge, 16);
         while rig.ready("jobs.cdn.purge").await + rig.ready("resume.cdn.purge").await > 0 {
             sleep(Duration::from_millis(20)).await;
         }
@@ -32,7 +32,7 @@ async fn while_begun_and_new_jobs_wait_every_second_one_is_begun() {
 async fn a_closed_intake_returns_what_was_not_taken_and_what_was_taken_can_still_be_settled() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
-        let mut consumer = queue.consume(Kind::CdnPurge, 3);
+        let consumer = queue.consume(Kind::CdnPurge, 3);
         queue
             .publish((0..6).map(|number| lane(Lane::Jobs, Duration::ZERO, job(&number.to_string()))).collect())
             .await
@@ -72,7 +72,7 @@ async fn a_closed_intake_returns_what_was_not_taken_and_what_was_taken_can_still
 async fn an_intake_opens_and_closes_many_times_without_losing_a_job() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
-        let mut consumer = queue.consume(Kind::CdnPurge, 8);
+        let consumer = queue.consume(Kind::CdnPurge, 8);
         queue
             .publish((0..300).map(|number| lane(Lane::Jobs, Duration::ZERO, job(&number.to_string()))).collect())
             .await
@@ -103,16 +103,18 @@ async fn an_intake_opens_and_closes_many_times_without_losing_a_job() {
 async fn suspects_come_one_at_a_time_beside_other_work() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
-        let mut consumer = queue.consume(Kind::CdnPurge, 4);
-        let mut suspects = consumer.suspects();
+        let consumer = queue.consume(Kind::CdnPurge, 4);
         let both = (0..2).map(|number| lane(Lane::Suspect, Duration::ZERO, job(&format!("s{number}"))));
         queue.publish(both.chain([lane(Lane::Jobs, Duration::ZERO, job("n"))]).collect()).await.unwrap();
-        let first = soon(suspects.next()).await;
+        let first = soon(consumer.next_suspect()).await;
         assert_eq!((first.message.message_id.as_deref(), first.lane), (Some("s0"), Lane::Suspect));
-        assert!(timeout(Duration::from_millis(300), suspects.next()).await.is_err(), "the first is not settled");
+        assert!(
+            timeout(Duration::from_millis(300), consumer.next_suspect()).await.is_err(),
+            "the first is not settled"
+        );
         assert_eq!(soon(consumer.next()).await.message.message_id.as_deref(), Some("n"));
         first.settler.settle(Vec::new()).await.unwrap();
-        assert_eq!(soon(suspects.next()).await.message.message_id.as_deref(), Some("s1"));
+        assert_eq!(soon(consumer.next_suspect()).await.message.message_id.as_deref(), Some("s1"));
         queue.close().await;
     })
     .await;
@@ -122,7 +124,7 @@ async fn suspects_come_one_at_a_time_beside_other_work() {
 async fn a_delivery_dropped_or_given_back_comes_again_and_is_counted() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
-        let mut consumer = queue.consume(Kind::CdnPurge, 1);
+        let consumer = queue.consume(Kind::CdnPurge, 1);
         queue.publish(vec![lane(Lane::Jobs, Duration::ZERO, job("a"))]).await.unwrap();
         drop(soon(consumer.next()).await);
         let again = soon(consumer.next()).await;
@@ -139,10 +141,10 @@ async fn a_delivery_dropped_or_given_back_comes_again_and_is_counted() {
 async fn several_kinds_are_consumed_by_one_process() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
-        let mut purges = queue.consume(Kind::CdnPurge, 2);
+        let purges = queue.consume(Kind::CdnPurge, 2);
         queue.publish(vec![lane(Lane::Jobs, Duration::ZERO, job("p"))]).await.unwrap();
         assert_eq!(soon(purges.next()).await.message.message_id.as_deref(), Some("p"));
-        let mut webhooks = queue.consume(Kind::WebhookDeliver, 2);
+        let webhooks = queue.consume(Kind::WebhookDeliver, 2);
         let to = Destination::Lane { kind: Kind::WebhookDeliver, lane: Lane::Jobs, after: Duration::ZERO };
         queue.publish(vec![Publication { to, message: job("w") }]).await.unwrap();
         assert_eq!(soon(webhooks.next()).await.message.message_id.as_deref(), Some("w"));

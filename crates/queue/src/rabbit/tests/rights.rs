@@ -17,7 +17,7 @@ async fn a_user_who_may_declare_nothing_verifies_what_it_can() {
         rig.queue().publish(vec![event("a")]).await.unwrap();
         timeout(Duration::from_secs(20), queue.publish(vec![event("b")])).await.unwrap().unwrap();
         let before = metrics.render();
-        let mut consumer = queue.consume(Kind::CdnPurge, 1);
+        let consumer = queue.consume(Kind::CdnPurge, 1);
         queue.publish(vec![lane(Lane::Jobs, Duration::ZERO, job("c"))]).await.unwrap();
         soon(consumer.next()).await.settler.settle(Vec::new()).await.unwrap();
         sleep(Duration::from_millis(300)).await;

@@ -41,7 +41,7 @@ async fn until_told(queue: &RabbitQueue, words: &[&str]) {
 async fn what_is_gone_is_declared_again_and_no_session_is_lost_over_it() {
     on_broker(async |rig: Rig| {
         let queue = rig.watchful(TopologyMode::Declare);
-        let mut consumer = queue.consume(Kind::CdnPurge, 4);
+        let consumer = queue.consume(Kind::CdnPurge, 4);
         rig.declared().await;
         let (connection, channel) = rig.channel().await;
         let (door, jobs) = (format!("{}.jobs", rig.prefix), format!("{}.jobs.cdn.purge", rig.prefix));
@@ -125,7 +125,7 @@ async fn only_queues_of_own_kinds_are_needed_and_all_missing_ones_are_told_at_on
             RabbitSettings { kinds: kinds.to_vec(), watchdog: Duration::from_secs(1), ..settings }
         };
         let queue = rig.queue_with(of_kinds(&[Kind::CdnPurge]));
-        let mut consumer = queue.consume(Kind::CdnPurge, 4);
+        let consumer = queue.consume(Kind::CdnPurge, 4);
         queue.publish(vec![lane(Lane::Jobs, Duration::ZERO, job("a"))]).await.unwrap();
         soon(consumer.next()).await.settler.settle(Vec::new()).await.unwrap();
         assert_eq!(queue.health(), Health::default());
