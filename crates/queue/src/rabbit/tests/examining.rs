@@ -57,7 +57,7 @@ async fn all_that_is_missing_and_all_that_differs_is_told_at_once() {
             channel.queue_declare(name(queue).into(), durable, arguments.clone()).await.unwrap();
         }
         let found = examiner.compare().await.unwrap();
-        assert_eq!(found.missing, [format!("queue {}", name("dead.cdn.purge"))]);
+        assert_eq!(found.missing, [format!("queue '{}'", name("dead.cdn.purge"))]);
         assert_eq!(found.different.len(), 2, "{:?}", found.different);
         connection.close(200, "".into()).await.unwrap();
         examiner.close().await;
