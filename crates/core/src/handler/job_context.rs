@@ -43,7 +43,7 @@ pub struct JobContext {
     pub(crate) payload_sha256: String,
     /// Longest time that what was just made, ordered or asked for may take to be there (`--settle-timeout`).
     pub settle_timeout: Duration,
-    /// Longest time that what is there may take to be active (`--activate-timeout`).
+    /// Longest wait until a created object is active (`--activate-timeout`).
     pub activate_timeout: Duration,
     /// Time at which the job was first handed to a handler.
     pub started_at: Timestamp,
@@ -105,7 +105,7 @@ impl JobContext {
     }
 
     /// The marker of this job, for the free text (`description`, `notes`) of what it creates, if the platform takes no
-    /// id of the client's choice: whoever runs the job again finds its own object by it. Another payload has another
+    /// id of the client's choice: an attempt that repeats the job finds its own object by it. Another payload has another
     /// marker.
     pub fn marker(&self) -> String {
         let id = derive_id(&format!("marker:{}:{}", self.id, self.payload_sha256)).simple().to_string();
@@ -155,8 +155,8 @@ impl JobContext {
         result
     }
 
-    /// Sends one request for this job. Waits until it is admitted (token, pauses, budget); retries briefly what is safe
-    /// to repeat.
+    /// Sends one request for this job. Waits until it is admitted (token, pauses, budget). A request that is safe to
+    /// repeat is retried for a short time.
     pub async fn send(&self, request: ApiRequest) -> Result<ApiAnswer, ApiError> {
         let result = self.genesys.send(request, &self.caller()).await;
         self.count_requests(match &result {
@@ -181,7 +181,7 @@ impl JobContext {
         self.genesys.audit().record_found(self.kind, &self.id, detail);
     }
 
-    /// Records how far this attempt came, in case the handler does not return (it panics or is given up): the next
+    /// Records the progress of this attempt, in case the handler does not return (it panics or is given up): the next
     /// attempt continues from `state`; if there is none, `details` go into the event's `error`.
     pub fn record_progress(&self, state: &impl Serialize, details: Map<String, Value>) {
         let mut record = self.record();

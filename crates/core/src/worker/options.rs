@@ -41,7 +41,7 @@ pub struct WorkerOptions {
     #[arg(long, env = "GENFLEET_SETTLE_TIMEOUT", default_value = "120s", value_parser = duration, value_name = "DURATION")]
     pub settle_timeout: Duration,
 
-    /// Time that what is there may take to be active, before the attempt fails
+    /// Maximum wait until a created object is active; then the attempt fails
     #[arg(long, env = "GENFLEET_ACTIVATE_TIMEOUT", default_value = "180s", value_parser = duration, value_name = "DURATION")]
     pub activate_timeout: Duration,
 

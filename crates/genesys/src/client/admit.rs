@@ -1,4 +1,4 @@
-//! Permits to send: a caller waits for one, or is told why waiting makes no sense.
+//! Permits to send a request: a caller waits for one, or gets the reason why it will not get one.
 
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ impl GenesysClient {
         }
     }
 
-    /// Returns a permit if nothing has to be waited for, and nobody waits.
+    /// Returns a permit if it can be had without a wait, and no other caller waits.
     pub fn permit_now(&self, caller: &Caller<'_>) -> Option<Permit> {
         let admission = &self.shared.admission;
         let _first = admission.queue.try_lock().ok().filter(|_| !caller.stop.is_cancelled())?;
@@ -74,7 +74,7 @@ impl GenesysClient {
             (control.step(caller.requester(), position, now), control.wants_token(now))
         };
         if wants_token {
-            // The old one is good: nobody waits for the new one.
+            // The old token is still valid, so no caller waits for the new one.
             drop(self.shared.tokens.refresh());
         }
         step
