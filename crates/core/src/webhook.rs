@@ -18,7 +18,6 @@ use self::{
 use genfleet_job::{Kind, clock::SharedClock, options::ConfigError};
 
 pub(crate) mod address_guard;
-mod argument;
 mod delivery;
 mod failing;
 mod fan_out;

@@ -1,7 +1,5 @@
 //! The settings that are checked: the flags and variables of a worker.
 
-use std::{convert::Infallible, str::FromStr};
-
 use genfleet_core::{
     genesys::{GenesysOptions, Rights},
     job::Kind,
@@ -31,7 +29,7 @@ pub struct DoctorOptions {
     /// user]. With a password only by variable (GENFLEET_MANAGEMENT_URL) or file (GENFLEET_MANAGEMENT_URL_FILE)
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long, env = "GENFLEET_MANAGEMENT_URL", hide_env_values = true, value_name = "URL", help_heading = "Queue")]
-    pub(crate) management_url: Option<ManagementUrl>,
+    pub(crate) management_url: Option<SecretString>,
 
     #[command(flatten)]
     pub(crate) queue: QueueOptions,
@@ -44,22 +42,10 @@ pub struct DoctorOptions {
     pub(crate) webhooks: WebhookOptions,
 }
 
-/// The address of the management API. It may contain a password, so it is never shown.
-#[derive(Clone, Debug)]
-pub(crate) struct ManagementUrl(SecretString);
-
-impl FromStr for ManagementUrl {
-    type Err = Infallible;
-
-    fn from_str(written: &str) -> Result<Self, Infallible> {
-        Ok(Self(written.to_owned().into()))
-    }
-}
-
 impl DoctorOptions {
     /// The configured address, from the flag, the variable or the file.
     pub(crate) fn management(&self) -> Result<Option<SecretString>, ConfigError> {
         let from_outside = secret("GENFLEET_MANAGEMENT_URL")?;
-        Ok(self.management_url.clone().map(|url| url.0).or(from_outside))
+        Ok(self.management_url.clone().or(from_outside))
     }
 }

@@ -3,9 +3,10 @@
 
 use std::path::PathBuf;
 
+use secrecy::{ExposeSecret, SecretString};
+
 use super::{
     address_guard::{AddressEntry, AddressList},
-    argument::RedactedArgument,
     receiver::Receiver,
 };
 use genfleet_job::{
@@ -27,7 +28,7 @@ pub struct WebhookOptions {
         value_name = "[KIND=]URL",
         value_delimiter = ','
     )]
-    pub(super) webhook_url: Vec<RedactedArgument>,
+    pub(super) webhook_url: Vec<SecretString>,
 
     /// Receivers with a secret of their own: for URLs that begin like this (host and whole segments of the path), the
     /// variable NAME, or the file that NAME_FILE names, holds the secret. The longest match counts; all others are
@@ -40,7 +41,7 @@ pub struct WebhookOptions {
         value_name = "URL=NAME,…",
         value_delimiter = ','
     )]
-    pub(super) webhook_secret: Vec<RedactedArgument>,
+    pub(super) webhook_secret: Vec<SecretString>,
 
     /// True if jobs may name webhooks of their own
     #[arg(long, env = "GENFLEET_JOB_WEBHOOKS", value_name = "on|off", default_value = "on")]
@@ -91,8 +92,9 @@ pub struct WebhookRoute {
 impl WebhookOptions {
     /// Parses `--webhook-url`.
     pub fn routes(&self) -> Result<Vec<WebhookRoute>, ConfigError> {
-        let written = self.webhook_url.iter().map(|route| route.0.trim()).filter(|written| !written.is_empty());
-        written.enumerate().map(|(index, written)| route(written, index + 1)).collect()
+        let written = self.webhook_url.iter().map(|route| route.expose_secret().trim());
+        let written = written.filter(|written| !written.is_empty()).enumerate();
+        written.map(|(index, written)| route(written, index + 1)).collect()
     }
 
     /// Warnings about settings that are allowed but may be a mistake.

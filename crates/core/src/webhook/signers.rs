@@ -3,11 +3,10 @@
 
 use std::{fmt, sync::Arc};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::{
-    argument::RedactedArgument,
     receiver::Receiver,
     signature::{SECRET_VARIABLE, WebhookSecrets},
 };
@@ -34,16 +33,17 @@ pub(super) struct UrlPrefix(Url);
 
 impl Signers {
     /// Reads the secrets that `written` names from the environment; `shared` signs for all other receivers.
-    pub(super) fn new(shared: Option<WebhookSecrets>, written: &[RedactedArgument]) -> Result<Self, ConfigError> {
+    pub(super) fn new(shared: Option<WebhookSecrets>, written: &[SecretString]) -> Result<Self, ConfigError> {
         Self::read_with(shared, written, options::secret)
     }
 
     fn read_with(
         shared: Option<WebhookSecrets>,
-        written: &[RedactedArgument],
+        written: &[SecretString],
         read: impl Fn(&str) -> Result<Option<SecretString>, ConfigError>,
     ) -> Result<Self, ConfigError> {
-        let each = written.iter().map(|written| written.0.trim()).filter(|written| !written.is_empty()).enumerate();
+        let each = written.iter().map(|written| written.expose_secret().trim());
+        let each = each.filter(|written| !written.is_empty()).enumerate();
         let own =
             each.map(|(index, written)| parse_secret(written, index + 1, &read)).collect::<Result<Vec<_>, _>>()?;
         let mut signers = Self { shared, own };
@@ -148,7 +148,7 @@ mod tests {
 
     fn signers(shared: bool, written: &[&str]) -> Result<Signers, ConfigError> {
         let shared = shared.then(|| WebhookSecrets::parse(&SHARED.into()).unwrap());
-        let written: Vec<RedactedArgument> = written.iter().map(|one| one.parse().unwrap()).collect();
+        let written: Vec<SecretString> = written.iter().map(|one| (*one).into()).collect();
         Signers::read_with(shared, &written, read)
     }
 

@@ -1,9 +1,7 @@
 //! The settings that name a queue and say how to reach it (SPEC 10).
 
 use std::{
-    convert::Infallible,
     path::{Path, PathBuf},
-    str::FromStr,
     sync::Arc,
     time::Duration,
 };
@@ -35,7 +33,7 @@ pub struct QueueOptions {
     /// (GENFLEET_QUEUE_URL) or file (GENFLEET_QUEUE_URL_FILE)
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long, env = "GENFLEET_QUEUE_URL", hide_env_values = true, value_name = "URL")]
-    queue_url: Option<QueueUrl>,
+    queue_url: Option<SecretString>,
 
     /// First part of the name of every exchange and queue
     #[arg(long, env = "GENFLEET_QUEUE_PREFIX", default_value = "genfleet", value_parser = prefix, value_name = "NAME")]
@@ -66,23 +64,11 @@ fn prefix(written: &str) -> Result<String, QueueError> {
     check_prefix(written).map(|()| written.to_owned())
 }
 
-/// The queue's address. May hold a password, so it is never shown whole.
-#[derive(Clone, Debug)]
-struct QueueUrl(SecretString);
-
-impl FromStr for QueueUrl {
-    type Err = Infallible;
-
-    fn from_str(url: &str) -> Result<Self, Infallible> {
-        Ok(Self(text::trim(url).to_owned().into()))
-    }
-}
-
 impl QueueOptions {
     /// Uses the embedded queue in `genfleet.db` if no address is set.
     pub fn default_to_store(&mut self) -> Result<(), ConfigError> {
         if self.given_url()?.is_none() {
-            self.queue_url = Some(QueueUrl(format!("sqlite:{DEFAULT_STORE}").into()));
+            self.queue_url = Some(format!("sqlite:{DEFAULT_STORE}").into());
         }
         Ok(())
     }
@@ -91,7 +77,8 @@ impl QueueOptions {
     fn given_url(&self) -> Result<Option<SecretString>, ConfigError> {
         // Read even if the flag is given: a variable beside its file is a mistake either way.
         let from_outside = secret("GENFLEET_QUEUE_URL")?;
-        Ok(self.queue_url.clone().map(|url| url.0).or(from_outside))
+        let given = self.queue_url.as_ref().map(|url| text::trim(url.expose_secret()).into());
+        Ok(given.or(from_outside))
     }
 
     fn url(&self) -> Result<SecretString, ConfigError> {
@@ -220,6 +207,15 @@ fn split_hosts(url: &str) -> Result<Vec<String>, ConfigError> {
 mod tests {
     use super::*;
 
+    fn parse(arguments: &[&str]) -> QueueOptions {
+        #[derive(clap::Parser)]
+        struct Program {
+            #[command(flatten)]
+            queue: QueueOptions,
+        }
+        <Program as clap::Parser>::parse_from([&["program"], arguments].concat()).queue
+    }
+
     #[test]
     fn several_hosts_share_credentials_and_virtual_host() {
         let urls = split_hosts("amqp://u:p@one,two:5673/v?heartbeat=5").unwrap();
@@ -235,15 +231,7 @@ mod tests {
 
     #[test]
     fn a_password_that_can_be_read_on_the_way_and_certificates_nobody_asks_for_are_warnings() {
-        #[derive(clap::Parser)]
-        struct Program {
-            #[command(flatten)]
-            queue: QueueOptions,
-        }
-        let warnings = |arguments: &[&str]| {
-            let program = <Program as clap::Parser>::parse_from([&["program"], arguments].concat());
-            program.queue.warnings().unwrap()
-        };
+        let warnings = |arguments: &[&str]| parse(arguments).warnings().unwrap();
         let found = warnings(&["--queue-url=amqp://u:hush@one,127.0.0.1,two:5673/v", "--queue-ca-file=ca.pem"]);
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found[0].contains("amqp://one is not encrypted") && found[1].contains("amqp://two"), "{found:?}");
@@ -259,7 +247,7 @@ mod tests {
 
     #[test]
     fn an_address_is_never_shown_whole() {
-        let url: QueueUrl = "amqp://user:hidden@host".parse().unwrap();
-        assert!(!format!("{url:?}").contains("hidden"));
+        let options = parse(&["--queue-url=amqp://user:hidden@host"]);
+        assert!(!format!("{options:?}").contains("hidden"));
     }
 }
