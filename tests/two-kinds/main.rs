@@ -78,7 +78,7 @@ impl JobHandler for Second {
     type State = ();
     type Report = Report;
 
-    fn not_worked(options: &SecondOptions) -> Option<String> {
+    fn why_not_worked(options: &SecondOptions) -> Option<String> {
         options.engine.is_none().then(|| "name an engine with --engine (GENFLEET_ENGINE)".to_owned())
     }
 

@@ -26,7 +26,7 @@ mod failures;
 mod heartbeats;
 mod host;
 
-pub use self::address::{AdminAddr, DEFAULT};
+pub use self::address::AdminAddr;
 use self::connections::ConnectionLimits;
 pub(crate) use self::{
     address::listen,

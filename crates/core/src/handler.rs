@@ -49,7 +49,7 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
 
     /// Says why jobs of this kind are not worked with these settings, and what to set: for a kind that needs something
     /// that has no default. `None`, the default, if they are worked.
-    fn not_worked(_options: &Self::Options) -> Option<String> {
+    fn why_not_worked(_options: &Self::Options) -> Option<String> {
         None
     }
 

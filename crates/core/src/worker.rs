@@ -2,11 +2,12 @@
 //!
 //! [`consume`] takes deliveries from the queue. [`process`] tells the story of one delivery; its steps are
 //! [`suspect`], [`validate`], [`in_flight`] (claim), [`attempt`] (run), [`decide`], [`audit_outcome`] (record) and
-//! [`settlement`] (publish, then acknowledge, many jobs together: [`rounds`]); [`not_run`] settles what does not run. An [`outcome`] says what became of a
-//! job, [`publications`] what is published for it, [`unsettled`] keeps results whose session was lost.
+//! [`settlement`] (publish, then acknowledge, many jobs together: [`rounds`]); [`not_run`] settles what does not run. An
+//! [`outcome`] says what became of a job, [`publications`] what is published for it, [`unsettled`] keeps results whose
+//! session was lost.
 //!
-//! [`runtime`] puts a process together and drains it; [`command`] is the command line of a worker, and [`kinds`] says which
-//! of its kinds it works.
+//! [`runtime`] puts a process together and drains it, and [`start`] starts it. [`command`] is the command line of a worker,
+//! and [`kinds`] says which of its kinds it works.
 
 pub(crate) mod activity;
 mod attempt;
@@ -33,6 +34,7 @@ mod rounds;
 mod runtime;
 mod settlement;
 mod shutdown;
+mod start;
 mod suspect;
 mod unknown_kinds;
 mod unsettled;
@@ -44,11 +46,11 @@ pub use self::{
     command::{block_on, main, misspelt_variables, parse},
     kinds::{ChosenKinds, HandlerRow, JobHandlers, OptionsOfTwo, warnings_of_kinds},
     large_body::offload,
-    metric_series::start_metrics,
     options::WorkerOptions,
     queue_options::QueueOptions,
     runtime::{ProcessEnd, Runtime},
     shutdown::Signals,
+    start::PreparedProcess,
     unknown_kinds::reject_unknown_job,
     validate::{JobRules, validate_job},
 };

@@ -64,14 +64,6 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
     }
 }
 
-/// Turns an error about settings into one that exits with 64.
-fn usage(error: QueueError) -> anyhow::Error {
-    match error {
-        QueueError::Configuration(message) => ConfigError::new(message).into(),
-        other => other.into(),
-    }
-}
-
 /// Prepares a command that uses a queue: the log shows errors only, and TLS is available.
 fn start() -> anyhow::Result<()> {
     telemetry::start_logs(LogFormat::Text, "error")?;

@@ -1,7 +1,11 @@
 //! The workers of this build: one row for each. A new worker is added to `workers!`; a kind of the table in
 //! `crates/job/src/kind.rs` that has no row does not compile.
 
-use std::{net::Ipv4Addr, pin::Pin, sync::Arc};
+use std::{
+    net::Ipv4Addr,
+    pin::Pin,
+    sync::{Arc, LazyLock},
+};
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, builder::Resettable};
 use genfleet_channel_provisioner::{ChannelProvisioner, WebDeploymentProvisioner};
@@ -12,7 +16,7 @@ use genfleet_core::{
     job::{Job, Kind, Rejection},
     options::ConfigError,
     webhook::{AddressEntry, JobWebhooks, WebhookRules},
-    worker::{ChosenKinds, JobRules, Runtime, validate_job},
+    worker::{ChosenKinds, HandlerRow, JobRules, Runtime, validate_job},
 };
 use genfleet_doctor::KindNeeds;
 use genfleet_purger::Purger;
@@ -29,17 +33,12 @@ type Examining = Pin<Box<dyn Future<Output = Vec<ServiceCheck>> + Send>>;
 
 /// The data and functions of a worker that the tool uses.
 struct Worker {
-    kind: Kind,
-    rights: fn() -> Rights,
+    row: HandlerRow<HandlerOptions>,
     concurrency: usize,
     contract: fn() -> KindContract,
     rules: fn(&WebhookRules) -> JobRules,
     check: CheckJob,
-    not_worked: fn(&HandlerOptions) -> Option<String>,
-    check_options: fn(&HandlerOptions) -> Result<(), ConfigError>,
-    calls_genesys: fn(&HandlerOptions) -> bool,
     examine: fn(&HandlerOptions) -> Examining,
-    work: fn(&Runtime, &HandlerOptions) -> Result<(), ConfigError>,
 }
 
 macro_rules! workers {
@@ -54,9 +53,8 @@ macro_rules! workers {
             $options: <$Handler as JobHandler>::Options,)+
         }
 
-        static WORKERS: [Worker; KINDS.len()] = [$(Worker {
-            kind: <$Handler>::KIND,
-            rights: <$Handler>::rights,
+        static WORKERS: LazyLock<[Worker; KINDS.len()]> = LazyLock::new(|| [$(Worker {
+            row: HandlerRow::of::<$Handler>(|options| &options.$options),
             concurrency: <$Handler>::CONCURRENCY,
             contract: KindContract::of::<$Handler>,
             rules: |webhooks| {
@@ -66,12 +64,8 @@ macro_rules! workers {
             check: |rules, options, body, message_id| {
                 validate_job::<$Handler>(rules, &options.$options, body, message_id, None).map(|(job, _)| job)
             },
-            not_worked: |options| <$Handler>::not_worked(&options.$options),
-            check_options: |options| <$Handler>::check(&options.$options),
-            calls_genesys: |options| <$Handler>::calls_genesys(&options.$options),
             examine: |options| Box::pin(<$Handler>::examine(options.$options.clone())),
-            work: |runtime, options| runtime.work::<$Handler>(options.$options.clone()),
-        }),+];
+        }),+]);
     };
 }
 
@@ -102,25 +96,26 @@ const _: () = {
 };
 
 fn worker(kind: Kind) -> Option<&'static Worker> {
-    WORKERS.iter().find(|worker| worker.kind == kind)
+    WORKERS.iter().find(|worker| worker.row.kind == kind)
 }
 
 fn workers(kinds: &[Kind]) -> impl Iterator<Item = &'static Worker> {
-    WORKERS.iter().filter(|worker| kinds.contains(&worker.kind))
+    WORKERS.iter().filter(|worker| kinds.contains(&worker.row.kind))
 }
 
 /// The kinds that a process with these settings works: those that are named, or all; an error if one of them cannot be.
 pub(crate) fn choose(named: &[Kind], options: &HandlerOptions) -> Result<ChosenKinds, ConfigError> {
-    ChosenKinds::new("genfleet", WORKERS.iter().map(|worker| (worker.kind, (worker.not_worked)(options))), named)
+    let reasons = WORKERS.iter().map(|Worker { row, .. }| (row.kind, (row.why_not_worked)(options)));
+    ChosenKinds::new("genfleet", reasons, named)
 }
 
 /// Returns what `kinds` need.
 pub(crate) fn needs(kinds: &[Kind], options: &HandlerOptions) -> Vec<KindNeeds> {
-    let needs = |&Worker { kind, rights, concurrency, calls_genesys, .. }: &Worker| KindNeeds {
-        kind,
-        rights: rights(),
-        concurrency,
-        calls_genesys: calls_genesys(options),
+    let needs = |Worker { row, concurrency, .. }: &Worker| KindNeeds {
+        kind: row.kind,
+        rights: row.rights,
+        concurrency: *concurrency,
+        calls_genesys: (row.calls_genesys)(options),
     };
     workers(kinds).map(needs).collect()
 }
@@ -128,8 +123,8 @@ pub(crate) fn needs(kinds: &[Kind], options: &HandlerOptions) -> Vec<KindNeeds> 
 /// The rights that the OAuth client needs for `kinds` with these settings, without those that do not call Genesys
 /// Cloud.
 pub(crate) fn rights(kinds: &[Kind], options: &HandlerOptions) -> Vec<(Kind, Rights)> {
-    let calling = workers(kinds).filter(|worker| (worker.calls_genesys)(options));
-    calling.map(|worker| (worker.kind, (worker.rights)())).collect()
+    let calling = workers(kinds).filter(|worker| (worker.row.calls_genesys)(options));
+    calling.map(|worker| (worker.row.kind, worker.row.rights)).collect()
 }
 
 /// The kinds that call Genesys Cloud with these settings.
@@ -139,7 +134,7 @@ pub(crate) fn calling(kinds: &[Kind], options: &HandlerOptions) -> Vec<Kind> {
 
 /// Finds mistakes in the settings of `kinds`.
 pub(crate) fn check(kinds: &[Kind], options: &HandlerOptions) -> Result<(), ConfigError> {
-    workers(kinds).try_for_each(|worker| (worker.check_options)(options))
+    workers(kinds).try_for_each(|worker| (worker.row.check)(options))
 }
 
 /// Looks at the services that `kinds` need besides Genesys Cloud.
@@ -153,7 +148,7 @@ pub(crate) async fn examine(kinds: &[Kind], options: &HandlerOptions) -> Vec<Ser
 
 /// Starts the workers of `kinds` in this process.
 pub(crate) fn work(runtime: &Runtime, options: &HandlerOptions, kinds: &[Kind]) -> Result<(), ConfigError> {
-    workers(kinds).try_for_each(|worker| (worker.work)(runtime, options))
+    workers(kinds).try_for_each(|worker| (worker.row.work)(runtime, options))
 }
 
 /// Returns the contracts of all kinds.
@@ -253,7 +248,7 @@ impl Checker {
         body: &[u8],
         message_id: Option<&str>,
     ) -> Option<Result<Job, Box<Rejection>>> {
-        let (rules, worker) = self.rules.iter().zip(&WORKERS).find(|(_, worker)| worker.kind == kind)?;
+        let (rules, worker) = self.rules.iter().zip(WORKERS.iter()).find(|(_, worker)| worker.row.kind == kind)?;
         Some((worker.check)(rules, &self.options, body, message_id))
     }
 }

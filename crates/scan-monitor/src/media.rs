@@ -69,7 +69,7 @@ impl JobHandler for MediaScan {
     type State = MediaState;
     type Report = MediaReport;
 
-    fn not_worked(options: &MediaScanOptions) -> Option<String> {
+    fn why_not_worked(options: &MediaScanOptions) -> Option<String> {
         let without = "no engine is set; set --scanner clamd (GENFLEET_SCANNER) and --scanner-address";
         options.engine().is_none().then(|| without.to_owned())
     }

@@ -8,7 +8,7 @@ use tracing::warn;
 use genfleet_job::options::ConfigError;
 
 /// The default address.
-pub const DEFAULT: &str = "127.0.0.1:9464";
+const DEFAULT: &str = "127.0.0.1:9464";
 
 /// `ADDRESS:PORT` or `NAME:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,27 +13,21 @@ use clap::{
     Args, Command, CommandFactory, FromArgMatches, Parser,
     error::{ContextKind, ContextValue},
 };
-use tracing::{info, warn};
 
 use super::{
     kinds::{ChosenKinds, JobHandlers, warnings_of_kinds},
-    metric_series::start_metrics,
     options::WorkerOptions,
     queue_options::QueueOptions,
-    runtime::{EXIT_USAGE, ProcessEnd, Runtime},
-    shutdown::Signals,
+    runtime::{EXIT_USAGE, ProcessEnd},
+    start::PreparedProcess,
 };
-use crate::webhook::{WebhookOptions, Webhooks};
-use genfleet_audit::default_file;
+use crate::webhook::WebhookOptions;
 use genfleet_genesys::{GenesysClient, GenesysOptions};
 use genfleet_job::{
     Kind,
     clock::{SharedClock, SystemClock},
     options::ConfigError,
 };
-use genfleet_queue::sqlite::Role;
-use genfleet_telemetry::trace::TraceExport;
-use genfleet_telemetry::{LogFormat, http::install_tls};
 
 /// Options of a worker.
 #[derive(Debug, Parser)]
@@ -227,52 +221,30 @@ fn without_empty_variables(command: Command) -> Command {
 }
 
 fn start<H: JobHandlers>(
-    name: &str,
+    name: &'static str,
     options: WorkerCommand<H::Options>,
     misspelt: Vec<String>,
 ) -> Result<ProcessEnd, ConfigError> {
+    let WorkerCommand { queue, worker, genesys, webhooks, own, check_config } = options;
     let rows = H::rows();
-    let reasons = rows.iter().map(|row| (row.kind, (row.not_worked)(&options.own)));
-    let kinds = ChosenKinds::new(name, reasons, &options.worker.kinds)?;
+    let reasons = rows.iter().map(|row| (row.kind, (row.why_not_worked)(&own)));
+    let kinds = ChosenKinds::new(name, reasons, &worker.kinds)?;
     let rows: Vec<_> = rows.into_iter().filter(|row| kinds.worked.contains(&row.kind)).collect();
-    rows.iter().try_for_each(|row| (row.check)(&options.own))?;
-    options.queue.check()?;
-    options.worker.start_logs("info", LogFormat::Json)?;
-    install_tls();
-    // Before anything counts.
-    let metrics = start_metrics(&kinds.worked)?;
+    rows.iter().try_for_each(|row| (row.check)(&own))?;
+    let rights: Vec<_> =
+        rows.iter().filter(|row| (row.calls_genesys)(&own)).map(|row| (row.kind, row.rights)).collect();
+    let calling: Vec<_> = rights.iter().map(|(kind, _)| *kind).collect();
+    let of_kinds = warnings_of_kinds(&genesys, &kinds.worked, &calling);
+    let process = PreparedProcess::new(name, queue, worker, &webhooks, kinds, [misspelt, of_kinds].concat())?;
     let clock: SharedClock = Arc::new(SystemClock);
-    let calling: Vec<_> = rows.iter().filter(|row| (row.calls_genesys)(&options.own)).collect();
-    let rights = calling.iter().map(|row| (row.kind, row.rights)).collect();
-    let genesys = GenesysClient::new(&options.genesys, rights, clock.clone())?;
-    let webhooks = Webhooks::new(&options.webhooks)?;
-    let calling: Vec<_> = calling.iter().map(|row| row.kind).collect();
-    let of_kinds = warnings_of_kinds(&options.genesys, &kinds.worked, &calling);
-    for warning in [misspelt, options.queue.warnings()?, options.webhooks.warnings()?, of_kinds].concat() {
-        warn!("{warning}");
-    }
-    let traces = TraceExport::from_environment(name)?;
-    if options.check_config {
-        options.queue.check_store()?;
-        options.worker.audit.check(&default_file(name), &clock)?;
-        let lines = kinds.notes().chain(["the settings can work".to_owned()]).collect::<Vec<_>>();
+    let genesys = GenesysClient::new(&genesys, rights, clock.clone())?;
+    if check_config {
         // The exit code says it where nobody reads.
-        let _ = writeln!(io::stdout(), "{}", lines.join("\n"));
+        let _ = writeln!(io::stdout(), "{}", process.check(&clock)?);
         return Ok(ProcessEnd::Stopped);
     }
-    kinds.notes().for_each(|note| info!("{note}"));
-    block_on(async {
-        traces.into_iter().for_each(TraceExport::start);
-        let signals = Signals::listen().map_err(|error| ConfigError::new(format!("no signals: {error}")))?;
-        let queue = options.queue.open(name, Role::Worker, &kinds.worked, clock.clone());
-        let queue = queue.map_err(|error| ConfigError::new(error.to_string()))?;
-        let audit = options.worker.audit.open(&default_file(name), &clock)?;
-        let runtime = Runtime::new(name, options.worker, queue, genesys, audit, clock).with_webhooks(webhooks);
-        runtime.serve_admin(metrics).await?;
-        rows.iter().try_for_each(|row| (row.work)(&runtime, &options.own))?;
-        Ok(runtime.run(signals, std::future::pending()).await)
-    })
-    .map_err(|error| ConfigError::new(format!("no executor: {error}")))?
+    block_on(process.run(name, genesys, clock, |runtime| rows.iter().try_for_each(|row| (row.work)(runtime, &own))))
+        .map_err(|error| ConfigError::new(format!("no executor: {error}")))?
 }
 
 /// Runs `task` on an executor of its own. A blocking thread that hangs when the task ends, such as a write to a pipe that

@@ -19,29 +19,44 @@ pub trait JobHandlers: 'static {
     fn rows() -> Vec<HandlerRow<Self::Options>>;
 }
 
-/// A handler as its binary sees it.
-#[derive(Debug)]
+/// A handler as its binary sees it, whose settings are `O`. The functions are those of [`JobHandler`].
 pub struct HandlerRow<O> {
-    pub(crate) kind: Kind,
-    pub(crate) rights: Rights,
-    pub(crate) not_worked: fn(&O) -> Option<String>,
-    pub(crate) check: fn(&O) -> Result<(), ConfigError>,
-    pub(crate) calls_genesys: fn(&O) -> bool,
-    pub(crate) work: fn(&Runtime, &O) -> Result<(), ConfigError>,
+    /// The kind that it works.
+    pub kind: Kind,
+    /// The rights that the OAuth client needs.
+    pub rights: Rights,
+    /// See [`JobHandler::why_not_worked`].
+    pub why_not_worked: HandlerFunction<O, Option<String>>,
+    /// See [`JobHandler::check`].
+    pub check: HandlerFunction<O, Result<(), ConfigError>>,
+    /// See [`JobHandler::calls_genesys`].
+    pub calls_genesys: HandlerFunction<O, bool>,
+    /// Starts to take jobs in the process.
+    pub work: StartWorker<O>,
+}
+
+type HandlerFunction<O, T> = Box<dyn Fn(&O) -> T + Send + Sync>;
+type StartWorker<O> = Box<dyn Fn(&Runtime, &O) -> Result<(), ConfigError> + Send + Sync>;
+
+impl<O: 'static> HandlerRow<O> {
+    /// Describes `H`, whose `own` settings are a part of its binary's.
+    pub fn of<H: JobHandler>(own: fn(&O) -> &H::Options) -> Self {
+        Self {
+            kind: H::KIND,
+            rights: H::rights(),
+            why_not_worked: Box::new(move |options| H::why_not_worked(own(options))),
+            check: Box::new(move |options| H::check(own(options))),
+            calls_genesys: Box::new(move |options| H::calls_genesys(own(options))),
+            work: Box::new(move |runtime, options| runtime.work::<H>(own(options).clone())),
+        }
+    }
 }
 
 impl<H: JobHandler> JobHandlers for H {
     type Options = H::Options;
 
     fn rows() -> Vec<HandlerRow<H::Options>> {
-        vec![HandlerRow {
-            kind: H::KIND,
-            rights: H::rights(),
-            not_worked: H::not_worked,
-            check: H::check,
-            calls_genesys: H::calls_genesys,
-            work: |runtime, options| runtime.work::<H>(options.clone()),
-        }]
+        vec![HandlerRow::of::<H>(|options| options)]
     }
 }
 
@@ -49,23 +64,7 @@ impl<A: JobHandler, B: JobHandler> JobHandlers for (A, B) {
     type Options = OptionsOfTwo<A::Options, B::Options>;
 
     fn rows() -> Vec<HandlerRow<Self::Options>> {
-        let first = HandlerRow {
-            kind: A::KIND,
-            rights: A::rights(),
-            not_worked: |options: &Self::Options| A::not_worked(&options.0),
-            check: |options: &Self::Options| A::check(&options.0),
-            calls_genesys: |options: &Self::Options| A::calls_genesys(&options.0),
-            work: |runtime, options| runtime.work::<A>(options.0.clone()),
-        };
-        let second = HandlerRow {
-            kind: B::KIND,
-            rights: B::rights(),
-            not_worked: |options: &Self::Options| B::not_worked(&options.1),
-            check: |options: &Self::Options| B::check(&options.1),
-            calls_genesys: |options: &Self::Options| B::calls_genesys(&options.1),
-            work: |runtime, options| runtime.work::<B>(options.1.clone()),
-        };
-        vec![first, second]
+        vec![HandlerRow::of::<A>(|options| &options.0), HandlerRow::of::<B>(|options| &options.1)]
     }
 }
 
@@ -125,29 +124,29 @@ impl ChosenKinds {
         }
         match left_out.first() {
             Some((kind, reason)) if !named.is_empty() || worked.is_empty() => {
-                Err(ConfigError::new(not_worked(*kind, reason)))
+                Err(ConfigError::new(not_worked_because(*kind, reason)))
             }
             _ => Ok(Self { worked, left_out }),
         }
     }
 
     /// Says why jobs of `kind` are not worked; `None` if they are.
-    pub fn unworked(&self, kind: Kind) -> Option<String> {
+    pub fn why_not_worked(&self, kind: Kind) -> Option<String> {
         if self.worked.contains(&kind) {
             return None;
         }
         let left_out = self.left_out.iter().find(|(left_out, _)| *left_out == kind);
         let why = left_out.map_or("--kinds (GENFLEET_KINDS) does not name it", |(_, reason)| reason);
-        Some(not_worked(kind, why))
+        Some(not_worked_because(kind, why))
     }
 
     /// Says of each kind that is left out that it is not worked, why, and what to do.
     pub fn notes(&self) -> impl Iterator<Item = String> {
-        self.left_out.iter().map(|(kind, reason)| not_worked(*kind, reason))
+        self.left_out.iter().map(|(kind, reason)| not_worked_because(*kind, reason))
     }
 }
 
-fn not_worked(kind: Kind, reason: &str) -> String {
+fn not_worked_because(kind: Kind, reason: &str) -> String {
     format!("{kind} is not worked: {reason}")
 }
 
@@ -218,8 +217,8 @@ mod tests {
         assert_eq!(chosen.worked, [Kind::CdnPurge]);
         assert_eq!(chosen.notes().collect::<Vec<_>>(), ["file.scan is not worked: set --engine"]);
         let narrowed = choose(&[Kind::CdnPurge, Kind::CdnPurge]).unwrap();
-        assert!(narrowed.unworked(Kind::FileScan).unwrap().contains("--kinds"));
-        assert_eq!(narrowed.unworked(Kind::CdnPurge), None);
+        assert!(narrowed.why_not_worked(Kind::FileScan).unwrap().contains("--kinds"));
+        assert_eq!(narrowed.why_not_worked(Kind::CdnPurge), None);
         assert_eq!((narrowed.worked, narrowed.left_out), (vec![Kind::CdnPurge], vec![]));
     }
 

@@ -11,7 +11,7 @@ use genfleet_telemetry as telemetry;
 const NO_REASONS: [&str; 5] = ["unknown_kind", "deadline_passed", "api_unavailable", "api_timeout", "throttled"];
 
 /// Installs the metrics recorder, with the series of `kinds` and of webhooks at zero.
-pub fn start_metrics(kinds: &[Kind]) -> Result<PrometheusHandle, ConfigError> {
+pub(crate) fn start_metrics(kinds: &[Kind]) -> Result<PrometheusHandle, ConfigError> {
     let handle = telemetry::start_metrics()?;
     begin_at_zero(&[kinds, &[Kind::WebhookDeliver]].concat());
     Ok(handle)

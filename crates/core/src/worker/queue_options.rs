@@ -115,40 +115,41 @@ impl QueueOptions {
         })
     }
 
-    fn location(&self, name: &str, kinds: &[Kind]) -> Result<QueueLocation, QueueError> {
-        let location = self.sqlite_file().and_then(|file| match file {
-            Some(file) => Ok(QueueLocation::Store(file)),
-            None => Ok(QueueLocation::Broker(Box::new(self.rabbit(name, kinds)?))),
-        });
-        location.map_err(|error| QueueError::Configuration(error.to_string()))
+    fn location(&self, name: &str, kinds: &[Kind]) -> Result<QueueLocation, ConfigError> {
+        Ok(match self.sqlite_file()? {
+            Some(file) => QueueLocation::Store(file),
+            None => QueueLocation::Broker(Box::new(self.rabbit(name, kinds)?)),
+        })
     }
 
     /// Opens the queue, to work `kinds` or to publish jobs of them. `role` matters for the embedded one only, `kinds` for
     /// a broker.
-    pub fn open(&self, name: &str, role: Role, kinds: &[Kind], clock: SharedClock) -> Result<Queue, QueueError> {
-        Ok(match self.location(name, kinds)? {
-            QueueLocation::Store(file) => Queue::Sqlite(SqliteQueue::open(&file, role, clock)?),
-            QueueLocation::Broker(settings) => Queue::Rabbit(RabbitQueue::connect(*settings, clock)?),
-        })
+    pub fn open(&self, name: &str, role: Role, kinds: &[Kind], clock: SharedClock) -> Result<Queue, ConfigError> {
+        let opened = match self.location(name, kinds)? {
+            QueueLocation::Store(file) => SqliteQueue::open(&file, role, clock).map(Queue::Sqlite),
+            QueueLocation::Broker(settings) => RabbitQueue::connect(*settings, clock).map(Queue::Rabbit),
+        };
+        opened.map_err(|error| ConfigError::new(error.to_string()))
     }
 
     /// Opens the queue for inspection by the operator's tool.
     pub fn inspect(&self, name: &str) -> Result<QueueInspector, QueueError> {
-        self.check().map_err(|error| QueueError::Configuration(error.to_string()))?;
-        QueueInspector::open(self.location(name, &[])?, Arc::new(SystemClock))
+        let location = self.check().and_then(|()| self.location(name, &[]));
+        let location = location.map_err(|error| QueueError::Configuration(error.to_string()))?;
+        QueueInspector::open(location, Arc::new(SystemClock))
     }
 
     /// Finds mistakes that show without connecting.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let checked = self.location("check", &[]).and_then(|location| match location {
+        let checked = match self.location("check", &[])? {
             QueueLocation::Store(file) => SqliteQueue::check_name(&file),
             QueueLocation::Broker(settings) => settings.check(),
-        });
+        };
         checked.map_err(|error| ConfigError::new(error.to_string()))
     }
 
     /// Lists warnings about settings that are allowed but may be a mistake.
-    pub fn warnings(&self) -> Result<Vec<String>, ConfigError> {
+    pub(crate) fn warnings(&self) -> Result<Vec<String>, ConfigError> {
         let urls: Vec<url::Url> = self.broker_urls()?.iter().filter_map(|one| one.parse().ok()).collect();
         let plain = urls.iter().filter(|one| one.password().is_some() && is_unencrypted_remote(one));
         let mut warnings: Vec<String> = plain
@@ -171,7 +172,7 @@ impl QueueOptions {
     }
 
     /// Checks for `--check-config` that the store can be opened. A broker is not asked for anything.
-    pub fn check_store(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check_store(&self) -> Result<(), ConfigError> {
         match self.sqlite_file()? {
             Some(file) => SqliteQueue::check(&file).map_err(|error| ConfigError::new(error.to_string())),
             None => Ok(()),

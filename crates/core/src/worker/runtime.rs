@@ -202,7 +202,7 @@ impl Runtime {
     }
 
     /// Serves the admin port.
-    pub async fn serve_admin(&self, metrics: PrometheusHandle) -> Result<(), ConfigError> {
+    pub(crate) async fn serve_admin(&self, metrics: PrometheusHandle) -> Result<(), ConfigError> {
         let address = self.options.admin_addr.as_ref();
         let listener = admin::listen(address).await?;
         let name = address.and_then(|address| address.name()).map(str::to_owned);

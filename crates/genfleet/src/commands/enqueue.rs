@@ -28,7 +28,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
-use super::{EXIT_FAILED, block_on, start, usage};
+use super::{EXIT_FAILED, block_on, start};
 use crate::{
     registry::{CheckOptions, Checker},
     terminal,
@@ -196,7 +196,7 @@ async fn send(options: &Options, job: &Job, body: Vec<u8>) -> anyhow::Result<()>
     match sent {
         Ok(sent) => {
             queue.close().await;
-            sent.map_err(usage).with_context(nothing)
+            sent.with_context(nothing)
         }
         // The queue is not closed here, because closing would wait for the confirm again.
         Err(_) => bail!(
@@ -215,8 +215,7 @@ async fn open(options: &Options, end: Instant) -> anyhow::Result<Queue> {
         // A user who may only publish may not declare.
         settings.topology = TopologyMode::Skip;
     }
-    let queue = settings.open("genfleet enqueue", Role::Tool, &[options.kind], clock);
-    let queue = queue.map_err(|error| ConfigError::new(error.to_string()))?;
+    let queue = settings.open("genfleet enqueue", Role::Tool, &[options.kind], clock)?;
     let connected = async {
         match &queue {
             Queue::Rabbit(rabbit) => rabbit.wait_until_connected().await,

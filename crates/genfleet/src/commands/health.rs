@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use genfleet_core::{
-    admin::{self, AdminAddr},
+    admin::AdminAddr,
     options::{ConfigError, positive_duration},
 };
 use genfleet_doctor::{get, reachable};
@@ -20,7 +20,7 @@ pub(crate) struct Options {
     what: String,
 
     /// The process's admin port; 0.0.0.0 means this machine
-    #[arg(long, env = "GENFLEET_ADMIN_ADDR", default_value = admin::DEFAULT, value_name = "HOST:PORT")]
+    #[arg(long, env = "GENFLEET_ADMIN_ADDR", default_value_t, value_name = "HOST:PORT")]
     admin_addr: AdminAddr,
 
     /// Time that the process has to answer

@@ -171,8 +171,7 @@ fn confirm(options: &Options, plan: &LoadPlan) -> anyhow::Result<bool> {
 async fn load(options: &Options, plan: LoadPlan, source: JobSource, run: &str) -> anyhow::Result<Summary> {
     let mut signals = Signals::listen()?;
     let clock: SharedClock = Arc::new(SystemClock);
-    let queue = options.queue.open("genfleet load", Role::Tool, &[options.kind], clock);
-    let queue = queue.map_err(|error| ConfigError::new(error.to_string()))?;
+    let queue = options.queue.open("genfleet load", Role::Tool, &[options.kind], clock)?;
     // The follower needs the topology: it binds its queue to the exchange of the events.
     wait_for_connection(&queue).await?;
     let (sender, mut events) = mpsc::channel(1_000);

@@ -33,7 +33,7 @@ use tokio::{
 use tracing::info;
 
 use self::{load::Input, progress::Progress, sink::Sink, tally::Tally};
-use super::{EXIT_FAILED, EXIT_JOBS_FAILED, block_on, usage};
+use super::{EXIT_FAILED, EXIT_JOBS_FAILED, block_on};
 use crate::{
     registry::{self, HandlerOptions},
     simulated::{self, SimulateOptions},
@@ -206,7 +206,7 @@ async fn batch(options: &Options, kinds: &ChosenKinds, path: &std::path::Path) -
     let sink = Sink::open(options.events.as_deref(), options.is_for_a_person())?;
     // From here on a signal stops the batch in order.
     let mut signals = Signals::listen()?;
-    let store = SqliteQueue::open(path, Role::Worker, clock.clone()).map_err(usage)?;
+    let store = SqliteQueue::open(path, Role::Worker, clock.clone())?;
     let audit = options.worker.audit.open(&audit_file, &clock)?;
     let environment = genesys.addresses().environment.clone();
     let webhook_wait = if webhooks.delivering().is_some() { options.webhook_wait } else { Duration::ZERO };

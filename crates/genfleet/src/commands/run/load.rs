@@ -48,7 +48,7 @@ impl Input {
 
     /// Fails if a job is of a kind that this process does not work, because the batch would never end.
     pub(super) fn check_kinds(&self, kinds: &ChosenKinds) -> Result<(), ConfigError> {
-        let refused = self.lines.iter().find_map(|line| Some((line, kinds.unworked(line.kind().ok()?)?)));
+        let refused = self.lines.iter().find_map(|line| Some((line, kinds.why_not_worked(line.kind().ok()?)?)));
         let Some((line, why)) = refused else { return Ok(()) };
         Err(ConfigError::new(format!("{}:{}: {why}; or remove its jobs from the file", line.file, line.number)))
     }
