@@ -27,14 +27,8 @@ pub(crate) fn delivery_jobs<'a>(
 ) -> impl Iterator<Item = Publication> + 'a {
     receivers.iter().map(move |receiver| {
         let id = derive_id(&format!("webhook:{}:{}", event.id, receiver.url())).to_string();
-        let message = Message {
-            body: body(&id, event, receiver).into(),
-            message_id: Some(id),
-            content_type: Some("application/json".to_owned()),
-            headers: trace.clone(),
-            ..Message::default()
-        }
-        .stamp_enqueued(time);
+        let mut message = Message::new_job(body(&id, event, receiver), id, time);
+        message.headers.extend(trace.clone());
         let to = Destination::Lane { kind: Kind::WebhookDeliver, lane: Lane::Jobs, after: Duration::ZERO };
         Publication { to, message }
     })

@@ -181,13 +181,7 @@ async fn send(options: &Options, job: &Job, body: Vec<u8>) -> anyhow::Result<()>
     let nothing = || format!("job {}: nothing was sent", job.id);
     let end = Instant::now() + options.timeout;
     let queue = open(options, end).await.with_context(nothing)?;
-    let message = Message {
-        body: body.into(),
-        message_id: Some(job.id.to_string()),
-        content_type: Some("application/json".to_owned()),
-        ..Message::default()
-    }
-    .stamp_enqueued(SystemClock.now());
+    let message = Message::new_job(body, job.id.to_string(), SystemClock.now());
     let publishing = queue.publish(vec![Publication { to: Destination::Jobs(job.kind), message }]);
     let sent = tokio::select! {
         sent = timeout_at(end, publishing) => sent,

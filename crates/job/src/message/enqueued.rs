@@ -1,6 +1,7 @@
 //! The time at which a message was enqueued: in milliseconds if its producer says so plausibly, else by AMQP's
 //! `timestamp` in whole seconds. For statistics only, because producers may write anything.
 
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::Message;
@@ -30,12 +31,16 @@ impl QueueWait {
 }
 
 impl Message {
-    /// Stamps the message as enqueued at `now`.
-    #[must_use]
-    pub fn stamp_enqueued(mut self, now: Timestamp) -> Self {
-        self.timestamp = u64::try_from(now.as_second()).ok();
-        self.headers.insert(ENQUEUED_MS.to_owned(), now.as_millisecond().into());
-        self
+    /// Makes the message of a new job that is enqueued at `now`.
+    pub fn new_job(body: impl Into<Bytes>, id: String, now: Timestamp) -> Self {
+        Self {
+            body: body.into(),
+            message_id: Some(id),
+            timestamp: u64::try_from(now.as_second()).ok(),
+            content_type: Some("application/json".to_owned()),
+            headers: [(ENQUEUED_MS.to_owned(), now.as_millisecond().into())].into(),
+            ..Self::default()
+        }
     }
 
     /// The wait from being enqueued to `at`, or from `not_before` if the job was not to start earlier; `None` if no
@@ -70,7 +75,7 @@ mod tests {
     #[test]
     fn what_we_enqueue_is_known_to_the_millisecond() {
         let at = |ms| Timestamp::from_millisecond(ms).unwrap();
-        let message = Message::default().stamp_enqueued(at(NOW - 1_234));
+        let message = Message::new_job("{}", "a".to_owned(), at(NOW - 1_234));
         assert_eq!(message.queue_wait(None, at(NOW)), Some(QueueWait { ms: 1_234, is_rough: false }));
         assert_eq!(message.timestamp, Some(1_799_999_998));
     }
@@ -78,7 +83,7 @@ mod tests {
     #[test]
     fn an_intended_wait_does_not_count() {
         let at = |ms| Timestamp::from_millisecond(ms).unwrap();
-        let message = Message::default().stamp_enqueued(at(NOW - 60_000));
+        let message = Message::new_job("{}", "a".to_owned(), at(NOW - 60_000));
         let waited = |not_before| message.queue_wait(Some(at(not_before)), at(NOW)).unwrap();
         assert_eq!(waited(NOW - 366), QueueWait { ms: 366, is_rough: false });
         assert_eq!(waited(NOW - 90_000), QueueWait { ms: 60_000, is_rough: false }, "it was over before");

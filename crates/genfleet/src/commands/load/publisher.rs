@@ -114,13 +114,7 @@ impl PublishTask {
 
     fn publication(&self, number: u32) -> Publication {
         let job = self.source.make(number);
-        let message = Message {
-            body: job.body,
-            message_id: Some(job.id),
-            content_type: Some("application/json".to_owned()),
-            ..Message::default()
-        }
-        .stamp_enqueued(SystemClock.now());
+        let message = Message::new_job(job.body, job.id, SystemClock.now());
         Publication { to: Destination::Jobs(self.source.kind), message }
     }
 }

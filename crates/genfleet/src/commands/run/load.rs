@@ -143,13 +143,7 @@ fn line_publications(
     audit: &Audit,
     now: Timestamp,
 ) -> Vec<Publication> {
-    let message = Message {
-        body: line.content.clone(),
-        message_id: Some(line.default_id()),
-        content_type: Some("application/json".to_owned()),
-        ..Message::default()
-    }
-    .stamp_enqueued(now);
+    let message = Message::new_job(line.content.clone(), line.default_id(), now);
     match line.kind() {
         Ok(kind) => {
             let to = Destination::Lane { kind, lane: Lane::Jobs, after: std::time::Duration::ZERO };
