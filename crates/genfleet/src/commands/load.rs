@@ -21,15 +21,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use self::{
-    follower::Follower,
-    ledger::Ledger,
-    pace::Pace,
-    progress::Progress,
-    publisher::{LoadEvent, Publisher},
-    source::JobSource,
-    summary::Summary,
-};
+use self::{ledger::Ledger, pace::Pace, publisher::LoadEvent, source::JobSource, summary::Summary};
 use super::{EXIT_FAILED, block_on, rate::Rate, start};
 use crate::terminal::{self, line};
 
@@ -37,7 +29,6 @@ mod follower;
 mod ledger;
 mod pace;
 mod percentiles;
-mod progress;
 mod publisher;
 mod sim;
 mod source;
@@ -175,13 +166,13 @@ async fn load(options: &Options, plan: LoadPlan, source: JobSource, run: &str) -
     // The follower needs the topology: it binds its queue to the exchange of the events.
     wait_for_connection(&queue).await?;
     let (sender, mut events) = mpsc::channel(1_000);
-    let follower = Follower::start(&options.queue, run, sender.clone()).await?;
+    let follower = follower::start(&options.queue, run, sender.clone()).await?;
     let requests_before = sim::read_received(options.sim_url.as_deref()).await?;
     let mut ledger = Ledger::new(plan.jobs, run);
-    let progress = Progress::new(u64::from(plan.jobs));
+    let progress = terminal::progress_bar(plan.jobs.into(), "{bar:30} {pos}/{len} ended  {msg}  {elapsed}");
     let pace = Pace::new(plan.rate, Instant::now());
     let until = plan.duration.map(|duration| Instant::now() + duration);
-    let publisher = Publisher::start(queue.clone(), source, pace, (plan.jobs, until), sender);
+    let publisher = publisher::start(queue.clone(), source, pace, (plan.jobs, until), sender);
     let mut show = tokio::time::interval(SHOW_INTERVAL);
     let interrupted = loop {
         let deadline = ledger.gives_up(options.timeout);
@@ -190,7 +181,10 @@ async fn load(options: &Options, plan: LoadPlan, source: JobSource, run: &str) -
                 Some(event) => record(event, &mut ledger)?,
                 None => break false,
             },
-            _ = show.tick() => progress.show(&ledger),
+            _ = show.tick() => {
+                progress.set_position(ledger.totals.ended.into());
+                progress.set_message(format!("{} published", ledger.totals.confirmed));
+            }
             _ = signals.next() => break true,
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => break false,
         }
@@ -198,14 +192,14 @@ async fn load(options: &Options, plan: LoadPlan, source: JobSource, run: &str) -
             break false;
         }
     };
-    publisher.stop();
-    follower.stop();
+    publisher.abort();
+    follower.abort();
     // The queue may still confirm publications.
     let until = Instant::now() + CONFIRM_TIMEOUT;
     while let Ok(Some(event)) = timeout_at(until, events.recv()).await {
         record(event, &mut ledger)?;
     }
-    progress.finish();
+    progress.finish_and_clear();
     let requests_after = sim::read_received(options.sim_url.as_deref()).await?;
     queue.close().await;
     let received = requests_after.zip(requests_before).map(|(after, before)| after.saturating_sub(before));

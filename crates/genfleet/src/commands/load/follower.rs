@@ -24,29 +24,16 @@ use super::{
 /// Time between two attempts to read past events.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The task that reads events.
-#[derive(Debug)]
-pub(super) struct Follower {
-    task: JoinHandle<()>,
-}
-
-impl Follower {
-    /// Sends every event of `run` from now on to `sender`.
-    pub(super) async fn start(
-        options: &QueueOptions,
-        run: &str,
-        sender: mpsc::Sender<LoadEvent>,
-    ) -> anyhow::Result<Self> {
-        let inspector = options.inspect("genfleet load")?;
-        let follower = inspector.follow_events(0).await?;
-        let forwarder = Forwarder { run: run.to_owned(), sender };
-        Ok(Self { task: tokio::spawn(forwarder.follow(inspector, follower)) })
-    }
-
-    /// Stops reading.
-    pub(super) fn stop(&self) {
-        self.task.abort();
-    }
+/// Starts the task that sends every event of `run` from now on to `sender`.
+pub(super) async fn start(
+    options: &QueueOptions,
+    run: &str,
+    sender: mpsc::Sender<LoadEvent>,
+) -> anyhow::Result<JoinHandle<()>> {
+    let inspector = options.inspect("genfleet load")?;
+    let follower = inspector.follow_events(0).await?;
+    let forwarder = Forwarder { run: run.to_owned(), sender };
+    Ok(tokio::spawn(forwarder.follow(inspector, follower)))
 }
 
 /// Passes the events of a run on. Its methods return `None` when nothing receives them any more.

@@ -40,29 +40,16 @@ pub(super) enum LoadEvent {
     Fault(anyhow::Error),
 }
 
-/// The task that publishes jobs.
-#[derive(Debug)]
-pub(super) struct Publisher {
-    task: JoinHandle<()>,
-}
-
-impl Publisher {
-    /// Publishes at most `jobs` jobs, none after `until`.
-    pub(super) fn start(
-        queue: Queue,
-        source: JobSource,
-        pace: Pace,
-        (jobs, until): (u32, Option<Instant>),
-        sender: mpsc::Sender<LoadEvent>,
-    ) -> Self {
-        let task = PublishTask { queue, source, sender, unconfirmed: Arc::new(Semaphore::new(BATCHES)) };
-        Self { task: tokio::spawn(task.run(pace, jobs, until)) }
-    }
-
-    /// Stops publishing.
-    pub(super) fn stop(&self) {
-        self.task.abort();
-    }
+/// Starts the task that publishes at most `jobs` jobs, none after `until`.
+pub(super) fn start(
+    queue: Queue,
+    source: JobSource,
+    pace: Pace,
+    (jobs, until): (u32, Option<Instant>),
+    sender: mpsc::Sender<LoadEvent>,
+) -> JoinHandle<()> {
+    let task = PublishTask { queue, source, sender, unconfirmed: Arc::new(Semaphore::new(BATCHES)) };
+    tokio::spawn(task.run(pace, jobs, until))
 }
 
 struct PublishTask {
