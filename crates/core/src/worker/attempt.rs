@@ -8,44 +8,16 @@ use serde_json::Value;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{context::ProcessContext, suspect};
+use super::context::ProcessContext;
 use crate::handler::{JobContext, JobHandler, Progress};
 use genfleet_job::{
     error::{ErrorClass, JobError},
-    job_headers::{JobHeaders, MAX_STATE_BYTES},
-    message::Lane,
-    retry::RetryPolicy,
+    job_headers::MAX_STATE_BYTES,
 };
 use genfleet_queue::Delivery;
 
 /// Time that a handler may take to return after it was asked to stop: a token request and the request in flight.
 const STOPPING_GRACE: Duration = Duration::from_secs(35);
-
-/// Settings of the runs of jobs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RunPolicy {
-    /// Waits between attempts.
-    pub(crate) retry: RetryPolicy,
-    /// Time after which the handler is asked to stop.
-    pub(crate) attempt_timeout: Duration,
-    /// Time after a takeover of an exclusive kind during which reads may not show yet what another process wrote.
-    pub(crate) takeover_wait: Duration,
-    /// Time that what was just made, ordered or asked for may take to be there.
-    pub(crate) settle_timeout: Duration,
-    /// Time that what was made may take to be active.
-    pub(crate) activate_timeout: Duration,
-}
-
-impl RunPolicy {
-    /// Time that the job of `delivery` may run. A suspect that outlives its shorter time is none and goes back to the
-    /// other jobs.
-    pub(crate) fn time_for(&self, delivery: &Delivery, headers: &JobHeaders) -> Duration {
-        match delivery.lane {
-            Lane::Jobs | Lane::Resume => self.attempt_timeout,
-            Lane::Suspect => suspect::time_alone(headers.suspected).min(self.attempt_timeout),
-        }
-    }
-}
 
 /// End of an attempt, without the worker's types.
 #[derive(Clone, Debug, PartialEq)]

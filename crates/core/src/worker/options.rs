@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use clap::Args;
 
-use super::attempt::RunPolicy;
 use crate::admin::AdminAddr;
 use genfleet_audit::AuditOptions;
 use genfleet_job::{
@@ -84,15 +83,9 @@ pub struct WorkerOptions {
 }
 
 impl WorkerOptions {
-    /// Settings of the runs of jobs.
-    pub(crate) fn policy(&self) -> RunPolicy {
-        RunPolicy {
-            retry: RetryPolicy::Growing { initial: self.retry_initial, longest: self.retry_longest },
-            attempt_timeout: self.attempt_timeout,
-            takeover_wait: self.takeover_wait,
-            settle_timeout: self.settle_timeout,
-            activate_timeout: self.activate_timeout,
-        }
+    /// The waits between attempts, unless a worker chooses its own.
+    pub(crate) fn retries(&self) -> RetryPolicy {
+        RetryPolicy::Growing { initial: self.retry_initial, longest: self.retry_longest }
     }
 
     /// Begins logging; what is not set is as given.

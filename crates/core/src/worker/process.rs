@@ -12,16 +12,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::{
-    attempt::{self, AttemptResult, RunPolicy},
+    attempt::{self, AttemptResult},
     audit_outcome::record_attempt,
     context::KindContext,
     delivery_trace,
     in_flight::{Claim, ClaimResult, InFlightJobs},
     large_body::{offload, reserve_memory},
     not_run::{NotRun, settle_not_run},
+    options::WorkerOptions,
     outcome::JobOutcome,
     settlement::{EndedJob, Settlement},
-    suspect::{SESSION_LOST_LATELY, SurvivedSuspects, SuspectVerdict, judge},
+    suspect::{self, SESSION_LOST_LATELY, SurvivedSuspects, SuspectVerdict, judge},
     validate::{JobRules, validate_job},
 };
 use crate::handler::{JobContext, JobHandler};
@@ -31,6 +32,7 @@ use genfleet_job::{
     lease::Lease,
     message::{Lane, Message},
     metric,
+    retry::RetryPolicy,
 };
 use genfleet_queue::Delivery;
 
@@ -45,7 +47,9 @@ pub(crate) struct Engine<H: JobHandler> {
     pub(crate) handler: H,
     pub(crate) options: H::Options,
     pub(crate) rules: JobRules,
-    pub(crate) policy: RunPolicy,
+    pub(crate) worker_options: WorkerOptions,
+    /// Waits between attempts.
+    pub(crate) retry: RetryPolicy,
     pub(crate) in_flight: Arc<InFlightJobs>,
     pub(crate) survived: SurvivedSuspects,
     pub(crate) settlement: Arc<Settlement>,
@@ -83,10 +87,11 @@ impl<H: JobHandler> Engine<H> {
             let reason = NotRun::Moved(Lane::Resume, UNREADABLE_STATE_WAIT);
             return Box::pin(settle_not_run(&self.settlement, delivery, headers, reason)).await;
         };
-        let (context, headers) = self.start_attempt(&job, headers, &delivery);
+        let (context, mut headers) = self.start_attempt(&job, headers, &delivery);
         let audit = self.kind().process.audit.begin(H::KIND, &job.id, H::AUDIT_ACTION, &job.payload_sha256);
         let result = self.run(&context, &headers, &mut delivery, payload, state).await;
-        let outcome = self.decide(&context, &job, headers, &delivery, result);
+        headers.requests += context.record().requests;
+        let outcome = JobOutcome::of_attempt(self.kind(), &self.retry, &job, headers, &delivery, result);
         let outcome = Arc::new(record_attempt(self.kind(), outcome, &audit));
         drop(audit);
         let (kept, span) = ((context.into_permits(), memory), tracing::Span::current());
@@ -201,11 +206,14 @@ impl<H: JobHandler> Engine<H> {
             max_attempts: job.max_attempts,
             started: delivery.lane != Lane::Jobs,
             delivery_count: delivery.delivery_count,
-            reads_settled_at: lease.as_ref().and_then(Lease::taken_over).map(|at| at + self.policy.takeover_wait),
+            reads_settled_at: lease
+                .as_ref()
+                .and_then(Lease::taken_over)
+                .map(|at| at + self.worker_options.takeover_wait),
             body_bytes: delivery.message.body.len(),
             payload_sha256: job.payload_sha256.clone(),
-            settle_timeout: self.policy.settle_timeout,
-            activate_timeout: self.policy.activate_timeout,
+            settle_timeout: self.worker_options.settle_timeout,
+            activate_timeout: self.worker_options.activate_timeout,
             started_at: *headers.started_at.get_or_insert(now),
             trace: delivery.span.context().cloned(),
             stop: process.drain.child_token(),
@@ -228,26 +236,18 @@ impl<H: JobHandler> Engine<H> {
     ) -> AttemptResult {
         let process = &self.kind().process;
         let _running = process.activity.start(H::KIND);
-        let time = self.policy.time_for(delivery, headers);
+        let whole = self.worker_options.attempt_timeout;
+        let time = match delivery.lane {
+            Lane::Jobs | Lane::Resume => whole,
+            // A suspect that outlives its shorter time is none and goes back to the other jobs.
+            Lane::Suspect => suspect::time_alone(headers.suspected).min(whole),
+        };
         let result = attempt::run(&self.handler, process, context, delivery, time, payload, state).await;
         if delivery.lane == Lane::Suspect {
             self.survived.insert(&delivery.message);
         }
         delivery.span.link(context.record().shared_requests.iter());
         result
-    }
-
-    /// Decides what follows from the attempt.
-    fn decide(
-        &self,
-        context: &JobContext,
-        job: &Job,
-        mut headers: JobHeaders,
-        delivery: &Delivery,
-        result: AttemptResult,
-    ) -> JobOutcome {
-        headers.requests += context.record().requests;
-        JobOutcome::of_attempt(self.kind(), &self.policy.retry, job, headers, delivery, result)
     }
 
     /// The kind that this engine works.

@@ -18,7 +18,6 @@ use tracing::{error, info, warn};
 
 use super::{
     activity::Activity,
-    attempt::RunPolicy,
     blockers::Blockers,
     consume::{Intake, work_suspects},
     context::{KindContext, ProcessContext},
@@ -161,12 +160,12 @@ impl Runtime {
     fn begin<H: JobHandler>(&self, handler: H, options: H::Options, concurrency: usize) {
         metric_series::begin_codes(H::KIND.as_str(), H::terms().codes.iter().map(|code| code.code));
         self.process.activity.add(H::KIND);
-        let general = self.options.policy();
         let webhook_rules = self.process.webhooks.rules().clone();
         let engine = Arc::new(Engine {
-            policy: RunPolicy { retry: handler.retries(general.retry), ..general },
+            retry: handler.retries(self.options.retries()),
             handler,
             options,
+            worker_options: self.options.clone(),
             rules: JobRules::new::<H::Payload>(H::KIND, move |url| webhook_rules.violations(url)),
             in_flight: Arc::<InFlightJobs>::default(),
             survived: SurvivedSuspects::default(),
