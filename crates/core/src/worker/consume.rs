@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinHandle,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tracing::{info, warn};
 
@@ -83,7 +83,7 @@ impl<H: JobHandler> Intake<H> {
         self.changes.mark_unchanged();
         let admission = self.engine.kind().admission();
         if self.waits_for_audit(admission) {
-            return self.wait_for_change().await;
+            return wait_for_change(&mut self.changes).await;
         }
         match admission {
             Admission::Closed { reason, reopens, probe } => {
@@ -116,20 +116,11 @@ impl<H: JobHandler> Intake<H> {
         self.open && since.elapsed() < AUDIT_PATIENCE
     }
 
-    async fn wait_for_change(&mut self) {
-        tokio::select! {
-            biased;
-            _ = self.changes.changed() => {}
-            () = sleep(TICK) => {}
-        }
-    }
-
     async fn take(&mut self) {
         let slots = Arc::clone(&self.slots);
         tokio::select! {
             biased;
-            _ = self.changes.changed() => {}
-            () = sleep(TICK) => {}
+            () = wait_for_change(&mut self.changes) => {}
             taken = async {
                 // The semaphore is never closed.
                 let slot = slots.acquire_owned().await.ok()?;
@@ -179,8 +170,7 @@ impl<H: JobHandler> Intake<H> {
         if let Some(probing) = &mut self.probing {
             let ended = tokio::select! {
                 biased;
-                _ = self.changes.changed() => false,
-                () = sleep(TICK) => false,
+                () = wait_for_change(&mut self.changes) => false,
                 // A probe that panics has ended all the same.
                 _ = probing => true,
             };
@@ -195,8 +185,7 @@ impl<H: JobHandler> Intake<H> {
         };
         tokio::select! {
             biased;
-            _ = self.changes.changed() => return,
-            () = sleep(TICK) => return,
+            () = wait_for_change(&mut self.changes) => return,
             () = due => {}
         }
         let slot = Arc::clone(&self.slots).try_acquire_owned();
@@ -207,6 +196,12 @@ impl<H: JobHandler> Intake<H> {
             None => sleep(NO_PROBE).await,
         }
     }
+}
+
+/// Waits until jobs may be admitted otherwise than before, but not for long: the loop sends heartbeats.
+async fn wait_for_change(changes: &mut watch::Receiver<u64>) {
+    // It fails only while the process ends.
+    let _ = timeout(TICK, changes.changed()).await;
 }
 
 async fn give_back(held: Vec<Delivery>) {
