@@ -30,14 +30,8 @@ pub(super) struct Fit {
 }
 
 /// The least and the most.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Range<T>(Option<T>, Option<T>);
-
-impl<T> Default for Range<T> {
-    fn default() -> Self {
-        Self(None, None)
-    }
-}
 
 impl<T: PartialOrd> Range<T> {
     fn is_any(&self) -> bool {

@@ -29,25 +29,19 @@ pub(super) enum MemberMessage {
     Unknown,
 }
 
-#[derive(Serialize)]
-struct Written<'a> {
+/// An unsigned message on the wire.
+#[derive(Serialize, Deserialize)]
+struct UnsignedMessage<M> {
     v: u32,
     #[serde(flatten)]
-    message: &'a MemberMessage,
-}
-
-#[derive(Deserialize)]
-struct Read {
-    v: u32,
-    #[serde(flatten)]
-    message: MemberMessage,
+    message: M,
 }
 
 impl MemberMessage {
     /// Writes the message without a signature.
     pub(super) fn write(&self) -> String {
         // Plain data: it has no member that cannot be written.
-        serde_json::to_string(&Written { v: VERSION, message: self }).unwrap_or_default()
+        serde_json::to_string(&UnsignedMessage { v: VERSION, message: self }).unwrap_or_default()
     }
 
     /// Reads an unsigned message; `None` if this version does not understand it.
@@ -55,8 +49,8 @@ impl MemberMessage {
         if body.len() > LONGEST {
             return None;
         }
-        let read: Read = serde_json::from_slice(body).ok().filter(|read: &Read| read.v == VERSION)?;
-        read.message.limit()
+        let read: UnsignedMessage<Self> = serde_json::from_slice(body).ok()?;
+        if read.v == VERSION { read.message.limit() } else { None }
     }
 
     /// Limits what the message holds; `None` if it says nothing.

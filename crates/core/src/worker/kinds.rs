@@ -3,7 +3,7 @@
 
 use std::{env, fmt};
 
-use clap::{ArgMatches, Args, Command, FromArgMatches};
+use clap::Args;
 
 use super::runtime::Runtime;
 use crate::handler::JobHandler;
@@ -64,33 +64,17 @@ impl<A: JobHandler, B: JobHandler> JobHandlers for (A, B) {
     type Options = OptionsOfTwo<A::Options, B::Options>;
 
     fn rows() -> Vec<HandlerRow<Self::Options>> {
-        vec![HandlerRow::of::<A>(|options| &options.0), HandlerRow::of::<B>(|options| &options.1)]
+        vec![HandlerRow::of::<A>(|options| &options.first), HandlerRow::of::<B>(|options| &options.second)]
     }
 }
 
 /// The settings of two handlers on one command line.
-#[derive(Clone, Debug)]
-pub struct OptionsOfTwo<A, B>(A, B);
-
-impl<A: Args, B: Args> FromArgMatches for OptionsOfTwo<A, B> {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self(A::from_arg_matches(matches)?, B::from_arg_matches(matches)?))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        self.0.update_from_arg_matches(matches)?;
-        self.1.update_from_arg_matches(matches)
-    }
-}
-
-impl<A: Args, B: Args> Args for OptionsOfTwo<A, B> {
-    fn augment_args(command: Command) -> Command {
-        B::augment_args(A::augment_args(command))
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        B::augment_args_for_update(A::augment_args_for_update(command))
-    }
+#[derive(Clone, Debug, Args)]
+pub struct OptionsOfTwo<A: Args, B: Args> {
+    #[command(flatten)]
+    first: A,
+    #[command(flatten)]
+    second: B,
 }
 
 /// The kinds that a process works, and those that its settings leave out.
@@ -202,6 +186,8 @@ fn warn_of_unused_proxy(variable: &str, genesys: &GenesysOptions, worked: &[Kind
 
 #[cfg(test)]
 mod tests {
+    use clap::{Command, FromArgMatches};
+
     use super::*;
 
     const BOTH: [(Kind, Option<&str>); 2] = [(Kind::CdnPurge, None), (Kind::FileScan, Some("set --engine"))];
