@@ -1,6 +1,6 @@
 //! Background tasks that others depend on: the process ends when one of them ends unexpectedly (SPEC 5.6).
 
-use std::{future::Future, sync::Arc};
+use std::future::Future;
 
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -32,8 +32,8 @@ impl Supervisor {
 
     /// Spawns `task` and drops it when the process stops. An earlier exit, by return or panic, is reported.
     pub fn spawn(&self, name: &str, task: impl Future<Output = ()> + Send + 'static) {
-        let (stopping, exits, name): (_, _, Arc<str>) = (self.stopping.clone(), self.exits.clone(), name.into());
-        let guard = ExitGuard { name, stopping: stopping.clone(), exits };
+        let stopping = self.stopping.clone();
+        let guard = ExitGuard { name: name.to_owned(), stopping: stopping.clone(), exits: self.exits.clone() };
         self.tracker.spawn(async move {
             let _guard = guard;
             stopping.run_until_cancelled(task).await;
@@ -60,7 +60,7 @@ impl TaskExits {
 
 /// Reports the end of a task, also when it panics.
 struct ExitGuard {
-    name: Arc<str>,
+    name: String,
     stopping: CancellationToken,
     exits: mpsc::UnboundedSender<String>,
 }
@@ -69,7 +69,7 @@ impl Drop for ExitGuard {
     fn drop(&mut self) {
         if !self.stopping.is_cancelled() {
             // Nobody listens any more only when the process is ending.
-            let _ = self.exits.send(self.name.to_string());
+            let _ = self.exits.send(std::mem::take(&mut self.name));
         }
     }
 }

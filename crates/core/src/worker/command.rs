@@ -101,28 +101,23 @@ fn blamed_variable(command: &Command, error: &clap::Error, arguments: &[OsString
     let Some(ContextValue::String(blamed)) = error.get(ContextKind::InvalidArg) else { return None };
     let flag = blamed.split([' ', '=']).next()?;
     let is_given = arguments.iter().any(|argument| argument.to_string_lossy().split('=').next() == Some(flag));
-    let mut settings = Vec::new();
-    collect_settings(command, &mut settings);
-    let setting = settings.into_iter().find(|(long, variable)| {
+    let setting = settings(command).into_iter().find(|(long, variable)| {
         flag.strip_prefix("--") == Some(long) && env::var_os(variable).is_some_and(|value| !value.is_empty())
     });
     setting.map(|(_, variable)| variable).filter(|_| !is_given)
 }
 
 /// The flags that can be set by variables, with their variables.
-fn collect_settings(command: &Command, settings: &mut Vec<(String, String)>) {
+fn settings(command: &Command) -> Vec<(String, String)> {
     let of = |argument: &clap::Arg| Some((argument.get_long()?.to_owned(), argument.get_env()?.to_str()?.to_owned()));
-    settings.extend(command.get_arguments().filter_map(of));
-    command.get_subcommands().for_each(|command| collect_settings(command, settings));
+    command.get_arguments().filter_map(of).chain(command.get_subcommands().flat_map(settings)).collect()
 }
 
 /// Warnings about variables that are set, are no setting of `command`, and are spelled almost like one. Others beginning with
 /// `GENFLEET_` are not warned about: a worker does not know the settings of another, and Kubernetes sets some for services.
 pub fn misspelt_variables(command: &Command) -> Vec<String> {
     let mut known: Vec<String> = ["GENFLEET_QUEUE_URL", "GENFLEET_WEBHOOK_SECRET"].map(str::to_owned).into();
-    let mut settings = Vec::new();
-    collect_settings(command, &mut settings);
-    known.extend(settings.into_iter().map(|(_, variable)| variable));
+    known.extend(settings(command).into_iter().map(|(_, variable)| variable));
     known.extend(known.iter().map(|name| format!("{name}_FILE")).collect::<Vec<_>>());
     // These name variables of the operator's choice.
     let named = env::var("GENFLEET_WEBHOOK_SECRETS").into_iter().chain(env::args()).collect::<String>();
