@@ -7,14 +7,14 @@
 //! closed it. A request that changes something is in the audit before it is sent, without its query, which may hold a
 //! signature.
 
-use std::{error::Error, fmt, path::Path, time::Duration};
+use std::{fmt, path::Path, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    HeaderMap, Method, Request, Response, Uri,
+    HeaderMap, Method, Request, Response,
     body::Incoming,
-    header::{ACCEPT, HeaderName, HeaderValue, USER_AGENT},
+    header::{HeaderName, HeaderValue},
     http::Extensions,
 };
 use hyper_util::client::legacy;
@@ -25,7 +25,7 @@ use url::Url;
 use crate::webhook::{
     AddressEntry,
     address_guard::{AddressList, AddressRefused, Resolver, system_resolver},
-    post::{Client, builder, connector::Connector, meter::Meter, tls},
+    post::{self, Client, builder, connector::Connector, meter::Meter, tls},
 };
 use genfleet_audit::{Audit, Detail, Effect, Intent};
 use genfleet_genesys::{Caller, TransportFailure, retry_after};
@@ -130,7 +130,7 @@ impl OutsideClient {
         if !["http", "https"].contains(&url.scheme()) || !url.username().is_empty() || url.password().is_some() {
             return Err(refused("is no http or https address without a password"));
         }
-        if !self.list.allows_scheme_of(url) {
+        if !self.list.allows_scheme(url) {
             return Err(refused(&format!("does not use https; {} permits that", self.list.flag())));
         }
         self.list.check_url(url).map_err(|error| refused(&error.to_string()))
@@ -182,18 +182,10 @@ impl OutsideRequest {
     fn outgoing(&self) -> Result<Request<Full<Bytes>>, OutsideError> {
         let mut url = self.url.clone();
         url.set_fragment(None);
-        let uri: Uri = url.as_str().parse().map_err(|_| {
+        post::request(self.method.clone(), url.as_str(), self.headers.clone(), self.body.clone()).map_err(|_| {
             let why = format!("{} has a path that cannot be sent", origin(&url));
             OutsideError::Failed(TransportFailure::NeverSent, why)
-        })?;
-        let mut request = Request::new(Full::new(self.body.clone()));
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = uri;
-        let headers = request.headers_mut();
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("genfleet/", env!("CARGO_PKG_VERSION"))));
-        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-        headers.extend(self.headers.clone());
-        Ok(request)
+        })
     }
 
     fn begin_span(&self, caller: &Caller<'_>) -> Span {
@@ -334,12 +326,8 @@ fn end_span(span: &mut Span, exchange: &Result<OutsideAnswer, OutsideError>) {
 
 /// Finds the reason among the causes of `error`.
 fn connection_error(host: &str, error: &legacy::Error) -> OutsideError {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(each) = cause {
-        if let Some(refused) = each.downcast_ref::<AddressRefused>() {
-            return OutsideError::Refused(format!("{host} {refused}"));
-        }
-        cause = each.source();
+    if let Some(refused) = post::causes(error).find_map(|cause| cause.downcast_ref::<AddressRefused>()) {
+        return OutsideError::Refused(format!("{host} {refused}"));
     }
     let stage = if error.is_connect() { TransportFailure::NeverSent } else { TransportFailure::Broken };
     OutsideError::Failed(stage, format!("{host} cannot be reached: {}", in_full(error)))

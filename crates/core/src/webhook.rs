@@ -130,12 +130,12 @@ fn check_routes(routes: &[WebhookRoute], addresses: &AddressList, signers: &Sign
                 "--webhook-url {receiver} is set, but deliveries could not be signed: {remedy}"
             )));
         }
-        if addresses.denies(receiver) {
+        if addresses.denies(receiver.url()) {
             return Err(ConfigError::new(format!(
                 "--webhook-url {receiver}: --webhook-deny names it, so nothing would be delivered; remove it from one of them"
             )));
         }
-        if !addresses.allows_scheme(receiver) {
+        if !addresses.allows_scheme(receiver.url()) {
             return Err(ConfigError::new(format!(
                 "--webhook-url {receiver}: must begin with https://; for a receiver without TLS name its host in --webhook-allow, too"
             )));
@@ -147,7 +147,7 @@ fn check_routes(routes: &[WebhookRoute], addresses: &AddressList, signers: &Sign
 /// Warns of settings that are allowed but may be a mistake.
 fn warn_of_mistakes(routes: &[WebhookRoute], addresses: &AddressList, signers: &Signers) {
     for WebhookRoute { receiver, .. } in routes {
-        if let Err(refused) = addresses.check_literal(receiver) {
+        if let Err(refused) = addresses.check_url(receiver.url()) {
             warn!(%receiver, "deliveries to this --webhook-url will be refused: it {refused}");
         }
     }

@@ -21,7 +21,6 @@ use ipnet::IpNet;
 use tower_service::Service;
 use url::{Host, Url};
 
-use super::receiver::Receiver;
 use genfleet_job::options::ConfigError;
 
 mod special;
@@ -106,31 +105,21 @@ impl AddressList {
         self.flag.unwrap_or("--webhook-allow")
     }
 
-    /// Returns true if `receiver` uses `https`, or is allowed without.
-    pub(super) fn allows_scheme(&self, receiver: &Receiver) -> bool {
-        self.allows_scheme_of(receiver.url())
-    }
-
     /// Returns true if `url` uses `https`, or is allowed without.
-    pub(crate) fn allows_scheme_of(&self, url: &Url) -> bool {
+    pub(crate) fn allows_scheme(&self, url: &Url) -> bool {
         url.scheme() == "https" || match_url(&self.allowed, url)
     }
 
-    /// Returns true if the URL of `receiver` is denied; its addresses are checked after they are looked up.
-    pub(super) fn denies(&self, receiver: &Receiver) -> bool {
-        match_url(&self.denied, receiver.url())
+    /// Returns true if `url` is denied; its addresses are checked after they are looked up.
+    pub(super) fn denies(&self, url: &Url) -> bool {
+        match_url(&self.denied, url)
     }
 
     fn refusal(&self, reason: RefusalReason, ip: Option<IpAddr>) -> AddressRefused {
         AddressRefused { reason, ip, flag: self.flag }
     }
 
-    /// Checks the URL without a look-up: a literal address, or a denied name.
-    pub(super) fn check_literal(&self, receiver: &Receiver) -> Result<(), AddressRefused> {
-        self.check_url(receiver.url())
-    }
-
-    /// Checks `url` without a look-up.
+    /// Checks `url` without a look-up: a literal address, or a denied name.
     pub(crate) fn check_url(&self, url: &Url) -> Result<(), AddressRefused> {
         let port = url.port_or_known_default();
         match url.host() {

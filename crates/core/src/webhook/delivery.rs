@@ -212,7 +212,7 @@ impl Deliverer {
         secrets: &WebhookSecrets,
         permit: HostPermit,
     ) -> (DeliveryOutcome, Result<DeliveryReport, JobError>) {
-        if !self.client.allows_scheme(receiver) {
+        if !self.client.list.allows_scheme(receiver.url()) {
             return refuse(receiver, "does not use https; --webhook-allow permits that, on every worker that delivers");
         }
         let now = self.clock.now();

@@ -6,9 +6,10 @@ use std::{error::Error, fmt, io, iter::successors, net::IpAddr, path::Path, sync
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
-    Method, Request, Response, Uri,
+    Method, Request, Response,
     body::{Body, Incoming},
     header::{ACCEPT, HeaderMap, HeaderValue, USER_AGENT},
+    http::uri::InvalidUri,
 };
 use hyper_util::{
     client::legacy,
@@ -51,7 +52,7 @@ const READING: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct WebhookClient {
     client: Client,
-    list: AddressList,
+    pub(super) list: AddressList,
     resolver: Resolver,
 }
 
@@ -91,11 +92,6 @@ impl WebhookClient {
         Ok(Self { client: builder().build(connector), list, resolver })
     }
 
-    /// Returns true if `receiver` uses `https`, or is allowed without.
-    pub(super) fn allows_scheme(&self, receiver: &Receiver) -> bool {
-        self.list.allows_scheme(receiver)
-    }
-
     /// The likely address of `receiver`: for limits, not for checks.
     pub(super) async fn address(&self, receiver: &Receiver) -> Option<IpAddr> {
         match receiver.url().host()? {
@@ -110,8 +106,9 @@ impl WebhookClient {
 
     /// Checks that `receiver` answers: sends a HEAD for its root, and accepts any status.
     pub async fn reach(&self, receiver: &Receiver) -> Result<(), WebhookSendError> {
-        self.list.check_literal(receiver).map_err(WebhookSendError::Refused)?;
-        let request = request(Method::HEAD, &receiver.to_string(), HeaderMap::new(), Bytes::new())?;
+        self.list.check_url(receiver.url()).map_err(WebhookSendError::Refused)?;
+        let request = request(Method::HEAD, &receiver.to_string(), HeaderMap::new(), Bytes::new());
+        let request = request.map_err(|error| WebhookSendError::of(&error))?;
         self.exchange(request, CONNECT).await.map(drop)
     }
 
@@ -123,8 +120,9 @@ impl WebhookClient {
         body: Bytes,
         now: Timestamp,
     ) -> Result<WebhookResponse, WebhookSendError> {
-        self.list.check_literal(receiver).map_err(WebhookSendError::Refused)?;
-        let request = request(Method::POST, receiver.url().as_str(), headers, body)?;
+        self.list.check_url(receiver.url()).map_err(WebhookSendError::Refused)?;
+        let request = request(Method::POST, receiver.url().as_str(), headers, body);
+        let request = request.map_err(|error| WebhookSendError::of(&error))?;
         let response = self.exchange(request, WHOLE).await?;
         let status = response.status().as_u16();
         let result = WebhookResponse { status, retry_after: retry_after(response.headers(), now) };
@@ -148,20 +146,20 @@ impl WebhookClient {
     }
 }
 
-fn request(
+/// Builds a request with the headers that all requests have, unless `headers` sets them.
+pub(crate) fn request(
     method: Method,
     url: &str,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Request<Full<Bytes>>, WebhookSendError> {
-    let uri: Uri = url.parse().map_err(|error| WebhookSendError::of(&error))?;
+) -> Result<Request<Full<Bytes>>, InvalidUri> {
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = method;
-    *request.uri_mut() = uri;
+    *request.uri_mut() = url.parse()?;
     *request.headers_mut() = headers;
     let user_agent = HeaderValue::from_static(concat!("genfleet/", env!("CARGO_PKG_VERSION")));
-    request.headers_mut().insert(USER_AGENT, user_agent);
-    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("*/*"));
+    request.headers_mut().entry(USER_AGENT).or_insert(user_agent);
+    request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
     Ok(request)
 }
 
@@ -201,7 +199,7 @@ impl WebhookSendError {
 }
 
 /// `error` and its causes.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     successors(Some(error), |&error| error.source())
 }
 

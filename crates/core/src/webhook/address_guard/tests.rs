@@ -1,6 +1,7 @@
 //! Every kind of address, literally and by name.
 
 use super::*;
+use crate::webhook::Receiver;
 
 /// Refused addresses and their kinds.
 const REFUSED: [(&str, &str); 50] = [
@@ -84,7 +85,7 @@ fn literal(ip: &str) -> Receiver {
 #[test]
 fn an_address_that_is_not_public_is_refused_and_told_what_it_is() {
     for (ip, what) in REFUSED {
-        let reported = allowed(&[]).check_literal(&literal(ip)).unwrap_err().to_string();
+        let reported = allowed(&[]).check_url(literal(ip).url()).unwrap_err().to_string();
         assert!(reported.contains(what) && reported.contains("--webhook-allow"), "{ip}: {reported}");
         assert!(!reported.contains(ip) || ip == "::", "{ip} is shown: {reported}");
         assert!(allowed(&[]).filter("hooks.example", Some(443), vec![ip.parse().unwrap()]).is_err(), "{ip} by a name");
@@ -94,7 +95,7 @@ fn an_address_that_is_not_public_is_refused_and_told_what_it_is() {
 #[test]
 fn a_public_address_is_delivered_to() {
     for ip in PUBLIC {
-        assert_eq!(allowed(&[]).check_literal(&literal(ip)), Ok(()), "{ip}");
+        assert_eq!(allowed(&[]).check_url(literal(ip).url()), Ok(()), "{ip}");
     }
 }
 
@@ -121,7 +122,7 @@ fn an_address_written_in_another_way_is_the_same_address() {
     ] {
         match Receiver::parse(&format!("https://{host}/hook")) {
             Ok(receiver) => {
-                let judged = allowed(&[]).check_literal(&receiver);
+                let judged = allowed(&[]).check_url(receiver.url());
                 assert!(judged.is_err(), "{host} became {:?}", receiver.url().host());
             }
             Err(reported) => assert!(reported.contains("not a URL"), "{host}: {reported}"),
@@ -148,7 +149,7 @@ fn what_is_allowed_is_delivered_to_and_nothing_beside_it() {
         ("fd00::1", true),
         ("fc00::1", false),
     ] {
-        assert_eq!(list.check_literal(&literal(ip)).is_ok(), is_open, "{ip}");
+        assert_eq!(list.check_url(literal(ip).url()).is_ok(), is_open, "{ip}");
         assert_eq!(
             list.filter("hooks.example", Some(443), vec![ip.parse().unwrap()]).is_ok(),
             is_open,
@@ -173,7 +174,7 @@ fn http_is_for_what_is_allowed_by_itself() {
         ("http://10.2.0.1/", false),
         ("http://[::1]/", false),
     ] {
-        assert_eq!(list.allows_scheme(&Receiver::parse(url).unwrap()), is_open, "{url}");
+        assert_eq!(list.allows_scheme(&url.parse().unwrap()), is_open, "{url}");
     }
 }
 
@@ -216,7 +217,7 @@ fn an_entry_with_a_port_is_for_that_port_alone() {
         ("http://127.0.0.1:8080/", true),
         ("http://127.0.0.1:8081/", false),
     ] {
-        assert_eq!(list.allows_scheme(&Receiver::parse(url).unwrap()), is_open, "{url}");
+        assert_eq!(list.allows_scheme(&url.parse().unwrap()), is_open, "{url}");
     }
     let found = || vec!["127.0.0.1".parse().unwrap()];
     for (host, port, is_open) in [
@@ -245,7 +246,11 @@ fn what_is_denied_is_not_delivered_to_whatever_is_allowed() {
         ("https://10.1.2.4/", false),
     ] {
         let receiver = Receiver::parse(url).unwrap();
-        assert_eq!((list.denies(&receiver), list.check_literal(&receiver).is_err()), (is_denied, is_denied), "{url}");
+        assert_eq!(
+            (list.denies(receiver.url()), list.check_url(receiver.url()).is_err()),
+            (is_denied, is_denied),
+            "{url}"
+        );
     }
     let refused = list.filter("open.internal", Some(443), vec!["10.1.2.3".parse().unwrap()]).unwrap_err();
     assert!(refused.to_string().contains("--webhook-deny"), "{refused}");
