@@ -34,16 +34,11 @@ pub struct WebhookSecrets(Vec<SecretSlice<u8>>);
 impl WebhookSecrets {
     /// Reads the secrets from the environment; `None` if there are none.
     pub fn from_environment() -> Result<Option<Self>, ConfigError> {
-        options::secret(SECRET_VARIABLE)?.map(|written| Self::parse(&written)).transpose()
+        options::secret(SECRET_VARIABLE)?.map(|written| Self::parse(SECRET_VARIABLE, &written)).transpose()
     }
 
-    /// Parses secrets that are separated by spaces.
-    pub(super) fn parse(written: &SecretString) -> Result<Self, ConfigError> {
-        Self::parse_from(SECRET_VARIABLE, written)
-    }
-
-    /// Parses the secrets of the variable `variable`.
-    pub(super) fn parse_from(variable: &str, written: &SecretString) -> Result<Self, ConfigError> {
+    /// Parses the secrets of the variable `variable`, which are separated by spaces.
+    pub(super) fn parse(variable: &str, written: &SecretString) -> Result<Self, ConfigError> {
         let each = written.expose_secret().split_whitespace().enumerate();
         let secrets = each.map(|(index, one)| secret(one, index + 1)).collect::<Result<Vec<_>, _>>();
         match secrets {
@@ -107,7 +102,7 @@ mod tests {
     }
 
     fn parsed(written: &str) -> Result<WebhookSecrets, ConfigError> {
-        WebhookSecrets::parse(&written.to_owned().into())
+        WebhookSecrets::parse(SECRET_VARIABLE, &written.to_owned().into())
     }
 
     #[test]

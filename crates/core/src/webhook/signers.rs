@@ -112,7 +112,7 @@ fn parse_secret(
         return Err(wrong("what follows = is not the name of a variable (letters, digits, _)"));
     }
     let secret = read(name)?.ok_or_else(|| wrong(&format!("neither {name} nor {name}_FILE is set")))?;
-    Ok((UrlPrefix(receiver.url().clone()), WebhookSecrets::parse_from(name, &secret)?))
+    Ok((UrlPrefix(receiver.url().clone()), WebhookSecrets::parse(name, &secret)?))
 }
 
 /// The advice for a receiver without a secret.
@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn signers(shared: bool, written: &[&str]) -> Result<Signers, ConfigError> {
-        let shared = shared.then(|| WebhookSecrets::parse(&SHARED.into()).unwrap());
+        let shared = shared.then(|| WebhookSecrets::parse(SECRET_VARIABLE, &SHARED.into()).unwrap());
         let written: Vec<SecretString> = written.iter().map(|one| (*one).into()).collect();
         Signers::read_with(shared, &written, read)
     }
@@ -164,10 +164,14 @@ mod tests {
     #[test]
     fn the_longest_prefix_that_ends_with_a_whole_segment_names_the_secret() {
         let of = |name: &str| {
-            let secrets = WebhookSecrets::parse(&read(name).unwrap().unwrap()).unwrap();
+            let secrets = WebhookSecrets::parse(SECRET_VARIABLE, &read(name).unwrap().unwrap()).unwrap();
             Some(secrets.sign("id", jiff::Timestamp::UNIX_EPOCH, b"body"))
         };
-        let shared = WebhookSecrets::parse(&SHARED.into()).unwrap().sign("id", jiff::Timestamp::UNIX_EPOCH, b"body");
+        let shared = WebhookSecrets::parse(SECRET_VARIABLE, &SHARED.into()).unwrap().sign(
+            "id",
+            jiff::Timestamp::UNIX_EPOCH,
+            b"body",
+        );
         let signers = signers(true, &["https://hooks.example=A", "https://hooks.example/team/b/=B", ""]).unwrap();
         for (url, secret) in [
             ("https://hooks.example/", of("A")),

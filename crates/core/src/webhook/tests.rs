@@ -12,7 +12,8 @@ struct Program {
 }
 
 fn webhooks(arguments: &[&str]) -> Result<Webhooks, ConfigError> {
-    let secrets = WebhookSecrets::parse(&"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned().into()).unwrap();
+    let secrets =
+        WebhookSecrets::parse(SECRET_VARIABLE, &"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned().into()).unwrap();
     with_secrets(arguments, Some(secrets))
 }
 

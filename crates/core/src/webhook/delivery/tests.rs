@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::webhook::{
+    SECRET_VARIABLE,
     address_guard::{AddressEntry, AddressList, system_resolver},
     stub::Stub,
 };
@@ -57,7 +58,8 @@ fn deliverer(allowed: &[&str]) -> Deliverer {
     install_tls();
     let allowed: Vec<AddressEntry> = allowed.iter().map(|entry| entry.parse().unwrap()).collect();
     Deliverer {
-        signers: Signers::new(Some(WebhookSecrets::parse(&SECRET.to_owned().into()).unwrap()), &[]).unwrap(),
+        signers: Signers::new(Some(WebhookSecrets::parse(SECRET_VARIABLE, &SECRET.to_owned().into()).unwrap()), &[])
+            .unwrap(),
         client: WebhookClient::with_resolver(AddressList::new(&allowed, &[]), None, system_resolver()).unwrap(),
         hosts: HostLimits::new(16, 1.0),
         failing: FailingReceivers::default(),
@@ -90,7 +92,7 @@ async fn a_delivery_is_the_event_signed_with_its_trace_and_nothing_of_ours() {
     deliverer(&["127.0.0.1"]).handle(&job, payload(&url), ()).await.unwrap();
     let asked = stub.requests().remove(0);
     assert_eq!(asked.body, EVENT);
-    let secrets = WebhookSecrets::parse(&SECRET.to_owned().into()).unwrap();
+    let secrets = WebhookSecrets::parse(SECRET_VARIABLE, &SECRET.to_owned().into()).unwrap();
     for (header, value) in [
         ("content-type", event::CONTENT_TYPE),
         ("webhook-id", "msg_1"),
