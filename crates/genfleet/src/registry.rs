@@ -7,13 +7,13 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use clap::{ArgMatches, Args, Command, FromArgMatches, builder::Resettable};
+use clap::{Args, Command, builder::Resettable};
 use genfleet_channel_provisioner::{ChannelProvisioner, WebDeploymentProvisioner};
 use genfleet_core::{
     contract::KindContract,
     genesys::Rights,
     handler::{JobHandler, ServiceCheck},
-    job::{Job, Kind, Rejection},
+    job::{Job, Kind, Rejection, Violation, decode},
     options::ConfigError,
     webhook::{AddressEntry, JobWebhooks, WebhookRules},
     worker::{ChosenKinds, HandlerRow, JobRules, Runtime, validate_job},
@@ -95,10 +95,6 @@ const _: () = {
     }
 };
 
-fn worker(kind: Kind) -> Option<&'static Worker> {
-    WORKERS.iter().find(|worker| worker.row.kind == kind)
-}
-
 fn workers(kinds: &[Kind]) -> impl Iterator<Item = &'static Worker> {
     WORKERS.iter().filter(|worker| kinds.contains(&worker.row.kind))
 }
@@ -132,6 +128,11 @@ pub(crate) fn calling(kinds: &[Kind], options: &HandlerOptions) -> Vec<Kind> {
     rights(kinds, options).into_iter().map(|(kind, _)| kind).collect()
 }
 
+/// The error for an internal kind. Every other kind has a worker in this program.
+pub(crate) fn not_for_producers(kind: Kind) -> ConfigError {
+    ConfigError::new(format!("{kind} is internal: only workers create such jobs, one for each event and receiver"))
+}
+
 /// Finds mistakes in the settings of `kinds`.
 pub(crate) fn check(kinds: &[Kind], options: &HandlerOptions) -> Result<(), ConfigError> {
     workers(kinds).try_for_each(|worker| (worker.row.check)(options))
@@ -158,7 +159,7 @@ pub(crate) fn contracts() -> Vec<KindContract> {
 
 /// Returns the default payload of `genfleet load` for a kind, with placeholders.
 pub(crate) fn load_payload(kind: Kind) -> Value {
-    worker(kind).map(|worker| (worker.contract)().terms.load).unwrap_or_default()
+    workers(&[kind]).map(|worker| (worker.contract)().terms.load).next().unwrap_or_default()
 }
 
 impl HandlerOptions {
@@ -180,14 +181,13 @@ impl HandlerOptions {
         }
         self
     }
+}
 
-    /// Returns the defaults, without variables of the environment.
-    fn unset() -> Result<Self, clap::Error> {
-        let command = Self::augment_args(Command::new("unset").no_binary_name(true));
-        let command = command.mut_args(|argument| argument.env(Resettable::Reset));
-        let matches: ArgMatches = command.try_get_matches_from([""; 0])?;
-        Self::from_arg_matches(&matches)
-    }
+/// Returns the defaults of settings, without variables of the environment.
+pub(crate) fn defaults<O: Args>() -> Result<O, clap::Error> {
+    let command = O::augment_args(Command::new("defaults").no_binary_name(true));
+    let command = command.mut_args(|argument| argument.env(Resettable::Reset));
+    O::from_arg_matches(&command.try_get_matches_from([""; 0])?)
 }
 
 /// Settings of the workers on which a check of their jobs depends.
@@ -211,18 +211,6 @@ pub(crate) struct CheckOptions {
     pub max_concurrent_sessions: u32,
 }
 
-/// Returns the workers' defaults.
-impl Default for CheckOptions {
-    fn default() -> Self {
-        Self {
-            webhook_allow: Vec::new(),
-            webhook_deny: Vec::new(),
-            job_webhooks: JobWebhooks::On,
-            max_concurrent_sessions: 500,
-        }
-    }
-}
-
 /// Checks jobs as their workers would, except whether they can sign a job's webhook, because that is not known
 /// here.
 #[derive(Debug, Clone)]
@@ -236,20 +224,20 @@ impl Checker {
     pub(crate) fn new(settings: &CheckOptions) -> anyhow::Result<Self> {
         let webhooks =
             &WebhookRules::of_workers(&settings.webhook_allow, &settings.webhook_deny, settings.job_webhooks);
-        let mut options = HandlerOptions::unset()?;
+        let mut options: HandlerOptions = defaults()?;
         options.channel_provisioner.max_concurrent_sessions = settings.max_concurrent_sessions;
         Ok(Self { options, rules: WORKERS.iter().map(|worker| (worker.rules)(webhooks)).collect() })
     }
 
-    /// The job in `body`; `None` if this build has no worker for `kind`.
-    pub(crate) fn check(
-        &self,
-        kind: Kind,
-        body: &[u8],
-        message_id: Option<&str>,
-    ) -> Option<Result<Job, Box<Rejection>>> {
-        let (rules, worker) = self.rules.iter().zip(WORKERS.iter()).find(|(_, worker)| worker.row.kind == kind)?;
-        Some((worker.check)(rules, &self.options, body, message_id))
+    /// Checks the job of `kind` in `body`.
+    pub(crate) fn check(&self, kind: Kind, body: &[u8], message_id: Option<&str>) -> Result<Job, Box<Rejection>> {
+        let mut known = self.rules.iter().zip(WORKERS.iter());
+        let Some((rules, worker)) = known.find(|(_, worker)| worker.row.kind == kind) else {
+            let wrong = Violation::new("/kind", not_for_producers(kind).to_string());
+            let id = decode::extract_id(body, message_id, None);
+            return Err(Box::new(Rejection::invalid(id, vec![wrong].into())));
+        };
+        (worker.check)(rules, &self.options, body, message_id)
     }
 }
 
@@ -258,10 +246,10 @@ mod tests {
     use super::*;
 
     fn pointers(max_concurrent_sessions: u32) -> Vec<String> {
-        let checker = Checker::new(&CheckOptions { max_concurrent_sessions, ..CheckOptions::default() }).unwrap();
+        let checker = Checker::new(&CheckOptions { max_concurrent_sessions, ..defaults().unwrap() }).unwrap();
         let job = br#"{"id": "c", "payload": {"queueId": "sales", "routingEmail": "a@b.example",
             "maxConcurrentSessions": 501, "security": {"allowedDomains": ["b.example"]}}}"#;
-        let rejection = checker.check(Kind::ChannelProvision, job, None).unwrap().unwrap_err();
+        let rejection = checker.check(Kind::ChannelProvision, job, None).unwrap_err();
         rejection.violations.into_iter().map(|one| one.pointer).collect()
     }
 

@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use super::{EXIT_FAILED, block_on, start};
 use crate::{
-    registry::{CheckOptions, Checker},
+    registry::{CheckOptions, Checker, not_for_producers},
     terminal,
 };
 
@@ -96,16 +96,19 @@ pub(crate) const EXAMPLES: &str = "Examples:
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     start()?;
     let body = body(options)?;
+    if options.kind.is_internal() {
+        return Err(not_for_producers(options.kind).into());
+    }
     let job = match Checker::new(&options.check)?.check(options.kind, &body, None) {
-        Some(Ok(job)) => job,
-        Some(Err(rejection)) if options.json => {
+        Ok(job) => job,
+        Err(rejection) if options.json => {
             let Rejection { id, code, message, violations } = *rejection;
             let total = violations.total();
             let details = json!({ "id": id, "code": code, "message": message, "violations": violations, "violationsTotal": total });
             terminal::say(details)?;
             return Ok(ExitCode::from(EXIT_FAILED));
         }
-        Some(Err(rejection)) => {
+        Err(rejection) => {
             for violation in &rejection.violations {
                 tell!("error: {}", terminal::line(&violation.describe()));
             }
@@ -118,7 +121,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             }
             return Ok(ExitCode::from(EXIT_FAILED));
         }
-        None => return Err(not_for_producers(options.kind).into()),
     };
     block_on(send(options, &job, body))?;
     if let Some(store) = options.queue.sqlite_file()?.filter(|store| SqliteQueue::is_unworked(store)) {
@@ -133,11 +135,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         terminal::say(&job.id)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The error for an internal kind. Every other kind has a worker in this program.
-pub(crate) fn not_for_producers(kind: Kind) -> ConfigError {
-    ConfigError::new(format!("{kind} is internal: only workers create such jobs, one for each event and receiver"))
 }
 
 /// Makes the job's body. It contains the payload byte for byte, so that the check finds every mistake in it.

@@ -9,10 +9,7 @@ use genfleet_core::job::{Kind, Violation, decode, derive_id, text};
 use serde_json::{Value, json};
 
 use super::ledger::job_id;
-use crate::{
-    commands::enqueue::not_for_producers,
-    registry::{self, CheckOptions, Checker},
-};
+use crate::registry::{self, Checker, defaults, not_for_producers};
 
 /// Creates the jobs.
 #[derive(Clone, Debug)]
@@ -48,22 +45,15 @@ impl JobSource {
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        let checker = Checker::new(&CheckOptions::default())?;
+        let checker = Checker::new(&defaults()?)?;
         for number in 0..self.templates.len().max(1) {
             let job = self.make(u32::try_from(number)?);
-            match checker.check(self.kind, &job.body, None) {
-                Some(Ok(_)) => {}
-                Some(Err(rejection)) => {
-                    let violation = rejection.violations.first();
-                    let details = violation.map_or(rejection.message.clone(), Violation::describe);
-                    let which = if self.templates.len() > 1 {
-                        format!("payload {}", number + 1)
-                    } else {
-                        "the payload".to_owned()
-                    };
-                    bail!("{which} is not valid for {}: {details} (genfleet validate shows all problems)", self.kind);
-                }
-                None => bail!(not_for_producers(self.kind)),
+            if let Err(rejection) = checker.check(self.kind, &job.body, None) {
+                let violation = rejection.violations.first();
+                let details = violation.map_or(rejection.message.clone(), Violation::describe);
+                let which =
+                    if self.templates.len() > 1 { format!("payload {}", number + 1) } else { "the payload".to_owned() };
+                bail!("{which} is not valid for {}: {details} (genfleet validate shows all problems)", self.kind);
             }
         }
         Ok(())
@@ -141,12 +131,12 @@ mod tests {
 
     #[test]
     fn default_payloads_are_valid_for_every_kind_and_unique() {
-        let checker = Checker::new(&CheckOptions::default()).unwrap();
+        let checker = Checker::new(&defaults().unwrap()).unwrap();
         for kind in KINDS {
             let source = JobSource::new(kind, "abcd1234", None, None).unwrap();
             let jobs: Vec<LoadJob> = [0, 1, 255, 256, 65_535, 70_000].map(|number| source.make(number)).into();
             for job in &jobs {
-                let result = checker.check(kind, &job.body, None).unwrap();
+                let result = checker.check(kind, &job.body, None);
                 assert!(result.is_ok(), "{kind}: {result:?}");
                 assert_eq!(result.unwrap().id.to_string(), job.id);
             }

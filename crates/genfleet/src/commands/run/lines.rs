@@ -9,10 +9,7 @@ use std::{
 use bytes::Bytes;
 use genfleet_core::job::{Job, JobId, Kind, MAX_BODY_BYTES, Rejection, Violation, decode, derive_id, text};
 
-use crate::{
-    commands::enqueue::not_for_producers,
-    registry::{Checker, KINDS},
-};
+use crate::registry::{Checker, not_for_producers};
 
 /// One line that is not blank.
 #[derive(Clone, Debug)]
@@ -79,29 +76,23 @@ impl Line {
         derive_id(&format!("line:{}:{}:{content}", self.file, self.number)).to_string()
     }
 
-    /// Returns the kind. Fails if the line is not a job, or if this program has no worker for the kind.
+    /// Returns the kind. Fails if the line is not a job, or if its kind is not for producers.
     pub(crate) fn kind(&self) -> Result<Kind, Box<Rejection>> {
         let (value, _) = decode::parse_body(&self.content).map_err(|unread| Box::new(unread.reject(self.id())))?;
         let kind = value.get("kind").filter(|kind| !kind.is_null());
         let wrong = match kind.map(|kind| kind.as_str().map(str::parse::<Kind>)) {
-            Some(Some(Ok(kind))) if KINDS.contains(&kind) => return Ok(kind),
+            Some(Some(Ok(kind))) if !kind.is_internal() => return Ok(kind),
             Some(Some(Ok(kind))) => not_for_producers(kind).to_string(),
             Some(Some(Err(unknown))) => unknown.to_string(),
             Some(None) => "must be a string".to_owned(),
             None => "required in a file of jobs, and missing".to_owned(),
         };
-        Err(Box::new(self.invalid_kind(wrong)))
+        Err(Box::new(Rejection::invalid(self.id(), vec![Violation::new("/kind", wrong)].into())))
     }
 
     /// Checks the job as its worker would.
     pub(crate) fn check(&self, checker: &Checker) -> Result<Job, Box<Rejection>> {
-        let kind = self.kind()?;
-        let known = checker.check(kind, &self.content, Some(&self.default_id()));
-        known.unwrap_or_else(|| Err(Box::new(self.invalid_kind(not_for_producers(kind).to_string()))))
-    }
-
-    fn invalid_kind(&self, wrong: String) -> Rejection {
-        Rejection::invalid(self.id(), vec![Violation::new("/kind", wrong)].into())
+        checker.check(self.kind()?, &self.content, Some(&self.default_id()))
     }
 
     /// The id in the job, or the default id if there is none.
