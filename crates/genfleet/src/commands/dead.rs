@@ -24,7 +24,7 @@ pub(crate) enum Command {
     /// Run dead letters again, as the next generation
     Redrive(act::Redrive),
     /// Delete dead letters
-    Discard(act::Discard),
+    Discard(act::Common),
 }
 
 /// Examples at the end of `--help`.

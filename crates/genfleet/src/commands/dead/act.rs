@@ -50,15 +50,9 @@ pub(crate) struct Redrive {
     common: Common,
 }
 
-/// Options of `discard`.
+/// Options of both, and all options of `discard`.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Discard {
-    #[command(flatten)]
-    common: Common,
-}
-
-#[derive(Clone, Debug, clap::Args)]
-struct Common {
+pub(crate) struct Common {
     /// Only print what would be done
     #[arg(long)]
     dry_run: bool,
@@ -100,9 +94,9 @@ pub(super) fn redrive(options: &Redrive) -> anyhow::Result<ExitCode> {
 }
 
 /// Discards dead letters.
-pub(super) fn discard(options: &Discard) -> anyhow::Result<ExitCode> {
+pub(super) fn discard(options: &Common) -> anyhow::Result<ExitCode> {
     // A discard cannot duplicate anything, so a large window is safe.
-    act(&options.common, Action::Discard, 100, None)
+    act(options, Action::Discard, 100, None)
 }
 
 fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) -> anyhow::Result<ExitCode> {
@@ -120,16 +114,19 @@ fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) ->
         let inspector = common.queue.inspect(&format!("genfleet dead {}", action.as_str()))?;
         let mut limit = common.limit;
         if common.dry_run || asking {
-            let found = list::find(&inspector, &filter).await?;
-            let without_kind = if action == Action::Redrive && as_kind.is_none() { found.without_kind } else { 0 };
-            let selected = (found.groups.total() - without_kind).min(limit.unwrap_or(u64::MAX));
-            if filter.unrouted && selected == 0 && without_kind > 0 {
+            let mut found = list::find(&inspector, &filter).await?;
+            if action == Action::Discard || as_kind.is_some() {
+                // Nothing is left out for its kind.
+                found.without_kind = 0;
+            }
+            let selected = (found.groups.total() - found.without_kind).min(limit.unwrap_or(u64::MAX));
+            if filter.unrouted && selected == 0 && found.without_kind > 0 {
                 inspector.close().await;
-                return Err(kind_missing(without_kind).into());
+                return Err(kind_missing(found.without_kind).into());
             }
             if common.dry_run {
                 inspector.close().await;
-                preview(common, action, &found, (selected, without_kind))?;
+                preview(common, action, &found, selected)?;
                 return Ok(ExitCode::SUCCESS);
             }
             if selected > 0 && !confirm(common, action, &found, selected)? {
@@ -182,12 +179,12 @@ fn print(tally: &Tally, action: Action, complete: bool, as_json: bool) -> anyhow
     terminal::say(message).map(drop)
 }
 
-/// Prints what would be done.
-fn preview(common: &Common, action: Action, found: &Found, (selected, without_kind): (u64, u64)) -> anyhow::Result<()> {
+/// Prints what would be done to `selected` dead letters.
+fn preview(common: &Common, action: Action, found: &Found, selected: u64) -> anyhow::Result<()> {
     if common.json {
         terminal::say(json!({
             "action": action.as_str(), "dryRun": true, "would": selected, "held": found.held, "leftOut": found.spared,
-            "foreign": found.foreign, "withoutKind": without_kind, "groups": found.groups.json(),
+            "foreign": found.foreign, "withoutKind": found.without_kind, "groups": found.groups.json(),
         }))?;
         return Ok(());
     }
@@ -200,8 +197,8 @@ fn preview(common: &Common, action: Action, found: &Found, (selected, without_ki
         terminal::count(found.groups.total(), what(&common.filter))
     ))?;
     found.warn();
-    if without_kind > 0 {
-        tell!("note: the kind of {without_kind} is not known: they are redriven with --as KIND only");
+    if found.without_kind > 0 {
+        tell!("note: the kind of {} is not known: they are redriven with --as KIND only", found.without_kind);
     }
     Ok(())
 }
