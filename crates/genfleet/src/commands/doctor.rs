@@ -66,7 +66,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         found: "not worked with these settings".to_owned(),
         remedy: Some(reason),
     }));
-    let report = DoctorReport::new(findings);
+    let report = DoctorReport { findings };
     report.print(options.json)?;
     Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
@@ -92,10 +92,6 @@ struct DoctorReport {
 }
 
 impl DoctorReport {
-    fn new(findings: Vec<Finding>) -> Self {
-        Self { findings }
-    }
-
     /// Returns true if nothing failed.
     fn is_well(&self) -> bool {
         self.count(Level::Failed) == 0
@@ -138,8 +134,8 @@ mod tests {
     #[test]
     fn only_what_failed_makes_it_fail() {
         let well = [Level::Ok, Level::Warning, Level::Skipped].map(finding).to_vec();
-        assert!(DoctorReport::new(well.clone()).is_well());
-        let failed = DoctorReport::new([well, vec![finding(Level::Failed)]].concat());
+        assert!(DoctorReport { findings: well.clone() }.is_well());
+        let failed = DoctorReport { findings: [well, vec![finding(Level::Failed)]].concat() };
         assert!(!failed.is_well());
         let printed = failed.json();
         assert_eq!((&printed["ok"], &printed["failed"], &printed["warnings"]), (&json!(false), &json!(1), &json!(1)));

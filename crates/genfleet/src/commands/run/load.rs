@@ -66,7 +66,7 @@ impl Input {
         let store = SqliteQueue::open(path, Role::Tool, clock.clone())?;
         let outcome = store.could_load(&self.batch).await;
         store.close().await;
-        Ok(accept(outcome?, path).map(drop)?)
+        Ok(was_loaded(outcome?, path).map(drop)?)
     }
 
     /// Loads the batch into `store`, whose file is `path`, in one transaction, unless it is already there.
@@ -87,25 +87,20 @@ impl Input {
             publications.extend(line_publications(line, environment, webhooks, &audit, now));
         }
         durable(&audit).await?;
-        if let BatchState::Loaded = accept(store.load(self.batch.clone(), publications).await?, path)? {
+        if was_loaded(store.load(self.batch.clone(), publications).await?, path)? {
             tell!("Continuing the batch in the store (process {})", process::id());
         }
         Ok(())
     }
 }
 
-/// True if the store already contained the batch.
-enum BatchState {
-    New,
-    Loaded,
-}
-
-/// Fails if a store does not belong to this batch; the error says why, and what to do.
-fn accept(outcome: LoadOutcome, path: &Path) -> Result<BatchState, ConfigError> {
+/// Returns true if the store already contained the batch. Fails if it does not belong to this batch; the error says why,
+/// and what to do.
+fn was_loaded(outcome: LoadOutcome, path: &Path) -> Result<bool, ConfigError> {
     let path = path.display();
     Err(ConfigError::new(match outcome {
-        LoadOutcome::Loaded => return Ok(BatchState::New),
-        LoadOutcome::Already { .. } => return Ok(BatchState::Loaded),
+        LoadOutcome::Loaded => return Ok(false),
+        LoadOutcome::Already { .. } => return Ok(true),
         LoadOutcome::Refused { recorded } => format!(
             "the store {path} holds another batch: {} with {}. Finish it with the files that it was started with, or remove the store, or name another one with --store",
             recorded.source,

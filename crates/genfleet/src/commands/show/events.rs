@@ -10,10 +10,11 @@ use serde_json::Value;
 /// Maximum number of events that are shown of one job.
 const KEPT: usize = 20;
 
-/// The latest of a job's events, oldest first.
+/// The latest of a job's events.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    latest: VecDeque<Value>,
+    /// As they were published, the oldest first.
+    pub latest: VecDeque<Value>,
     /// Number of events, including those that are not shown.
     pub total: u64,
 }
@@ -39,21 +40,6 @@ impl Events {
         self.total += 1;
         self.latest.extend(serde_json::from_slice::<Value>(event));
         self.latest.drain(..self.latest.len().saturating_sub(KEPT));
-    }
-
-    /// Returns true if there are no events.
-    pub(super) fn is_empty(&self) -> bool {
-        self.total == 0
-    }
-
-    /// The latest events, as they were published.
-    pub(super) fn json(&self) -> Value {
-        self.latest.iter().cloned().collect()
-    }
-
-    /// The latest events, oldest first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Value> {
-        self.latest.iter()
     }
 }
 

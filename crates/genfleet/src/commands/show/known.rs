@@ -21,7 +21,7 @@ pub(super) struct Known {
 impl Known {
     pub(super) fn is_nothing(&self) -> bool {
         let waits = self.waiting.as_ref().is_some_and(|places| !places.is_empty());
-        let is_empty = self.events.is_empty() && self.deliveries.is_empty() && self.facts.is_empty();
+        let is_empty = self.events.total == 0 && self.deliveries.is_empty() && self.facts.is_empty();
         is_empty && self.letters.is_empty() && !waits
     }
 
@@ -30,7 +30,7 @@ impl Known {
         let letters: Vec<_> = self.letters.iter().map(dead::show::as_json).collect();
         let waiting = self.waiting.as_ref().map(|places| places.iter().map(WaitingPlace::json).collect::<Vec<_>>());
         json!({
-            "id": id, "events": self.events.json(), "eventsTotal": self.events.total, "deadLetters": letters,
+            "id": id, "events": self.events.latest, "eventsTotal": self.events.total, "deadLetters": letters,
             "waiting": waiting, "webhookDeliveries": self.deliveries.iter().map(Delivery::json).collect::<Vec<_>>(),
             "audit": self.facts,
         })

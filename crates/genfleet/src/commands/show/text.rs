@@ -13,7 +13,7 @@ const REPORT_WIDTH: usize = 2_000;
 
 /// Formats all sections that are not empty.
 pub(super) fn text(id: &str, known: &Known, paint: Paint) -> String {
-    let mut events: Vec<_> = known.events.iter().map(|one| event(one, paint)).collect();
+    let mut events: Vec<_> = known.events.latest.iter().map(|one| event(one, paint)).collect();
     match known.events.total - events.len() as u64 {
         0 => {}
         earlier => events.insert(0, format!("{earlier} earlier ones")),

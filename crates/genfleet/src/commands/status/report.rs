@@ -1,6 +1,6 @@
 //! A report on a fleet: the state of each kind and of each process, the problems, and hints for the operator.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use genfleet_core::{
     genesys::describe_skew,
@@ -248,11 +248,6 @@ fn describe_hold(hold: &HoldStatus) -> &'static str {
         "api_unavailable" | "cdn_unavailable" => "the circuit breaker is open",
         _ => "a hold is in force",
     }
-}
-
-/// The time that a hold will still last.
-pub(super) fn remaining(hold: &HoldStatus) -> Option<Duration> {
-    hold.for_ms.map(Duration::from_millis)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use genfleet_core::membership::{HoldStatus, MemberStatus, ReceiverStatus};
 
 use super::{
-    report::{KindReport, Report, limit, remaining, requests_sent},
+    report::{KindReport, Report, limit, requests_sent},
     table::{Cell, Side, Tone, table},
 };
 use crate::terminal::{Paint, count, line, truncate};
@@ -183,7 +183,7 @@ fn reason(hold: &HoldStatus) -> String {
 
 fn holds(name: &str, process: &MemberStatus, paint: Paint) -> String {
     let text = |hold: &HoldStatus| {
-        let end = remaining(hold).map(|left| end_of(hold, left)).unwrap_or_default();
+        let end = hold.for_ms.map(|left| end_of(hold, Duration::from_millis(left))).unwrap_or_default();
         format!("{} {name}: {}{end}\n", paint.red(&reason(hold)), truncate(&hold.why, WHY_WIDTH))
     };
     process.shut.iter().map(text).collect()
