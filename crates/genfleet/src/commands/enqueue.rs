@@ -28,7 +28,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
-use super::{EXIT_FAILED, block_on, start};
+use super::{EXIT_FAILED, block_on, start, validate::describe_violations};
 use crate::{
     registry::{CheckOptions, Checker, not_for_producers},
     terminal,
@@ -109,12 +109,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(EXIT_FAILED));
         }
         Err(rejection) => {
-            for violation in &rejection.violations {
-                tell!("error: {}", terminal::line(&violation.describe()));
-            }
-            let more = rejection.violations.total() - rejection.violations.len();
-            if more > 0 {
-                tell!("error: and {more} more");
+            for violation in describe_violations(&rejection) {
+                tell!("error: {violation}");
             }
             if rejection.violations.is_empty() {
                 tell!("error: {}", terminal::line(&rejection.message));

@@ -1,9 +1,9 @@
 //! `genfleet validate`: checks jobs as a worker would, without running them.
 
-use genfleet_core::tell;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use genfleet_core::{job::Rejection, tell};
 use serde_json::json;
 
 use super::{
@@ -48,7 +48,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             }
             Err(rejection) => {
                 bad += 1;
-                tell(line, &rejection, options.json)
+                print(line, &rejection, options.json)
             }
         };
         lines::each(file, check).with_context(|| format!("{file} cannot be read"))?;
@@ -60,7 +60,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-fn tell(line: &Line, rejection: &genfleet_core::job::Rejection, as_json: bool) -> anyhow::Result<()> {
+fn print(line: &Line, rejection: &Rejection, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         let details = json!({
             "file": &*line.file, "line": line.number, "id": rejection.id, "code": rejection.code,
@@ -70,21 +70,19 @@ fn tell(line: &Line, rejection: &genfleet_core::job::Rejection, as_json: bool) -
         terminal::say(details)?;
         return Ok(());
     }
-    if rejection.violations.is_empty() {
-        terminal::say(format_args!(
-            "{}:{}: {}: {}",
-            line.file,
-            line.number,
-            rejection.code,
-            terminal::line(&rejection.message)
-        ))?;
+    let mut violations = describe_violations(rejection);
+    if violations.is_empty() {
+        violations.push(format!("{}: {}", rejection.code, terminal::line(&rejection.message)));
     }
-    for violation in &rejection.violations {
-        terminal::say(format_args!("{}:{}: {}", line.file, line.number, terminal::line(&violation.describe())))?;
-    }
-    let more = rejection.violations.total() - rejection.violations.len();
-    if more > 0 {
-        terminal::say(format_args!("{}:{}: and {more} more", line.file, line.number))?;
+    for violation in violations {
+        terminal::say(format_args!("{}:{}: {violation}", line.file, line.number))?;
     }
     Ok(())
+}
+
+/// Describes each violation in a line, and says how many more there are.
+pub(super) fn describe_violations(rejection: &Rejection) -> Vec<String> {
+    let kept = rejection.violations.iter().map(|violation| terminal::line(&violation.describe()));
+    let more = rejection.violations.total() - rejection.violations.len();
+    kept.chain((more > 0).then(|| format!("and {more} more"))).collect()
 }
