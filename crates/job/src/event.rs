@@ -290,8 +290,9 @@ mod tests {
 
     #[test]
     fn a_hundred_violations_are_told_and_all_are_counted() {
-        let violations = (0..250).map(|n| crate::Violation::new(format!("/payload/paths/{n}"), "bad")).collect();
-        let reported = error_object(&JobError::invalid(violations), "invalid_job", None);
+        let violations = (0..250).map(|n| crate::Violation::new(format!("/payload/paths/{n}"), "bad"));
+        let violations: Vec<_> = violations.collect();
+        let reported = error_object(&JobError::invalid(violations.into()), "invalid_job", None);
         assert_eq!(reported["violations"].as_array().unwrap().len(), 100);
         assert_eq!(reported["violationsTotal"], 250);
     }

@@ -1,7 +1,7 @@
 //! Violations of a job's rules. The first [`MAX_VIOLATIONS_KEPT`] are kept and the rest is counted: a job of a megabyte
 //! can have half a million violations.
 
-use std::{ops::Deref, slice, vec};
+use std::{ops::Deref, vec};
 
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
@@ -107,17 +107,11 @@ impl Extend<Violation> for Violations {
     }
 }
 
-impl FromIterator<Violation> for Violations {
-    fn from_iter<T: IntoIterator<Item = Violation>>(all: T) -> Self {
+impl From<Vec<Violation>> for Violations {
+    fn from(all: Vec<Violation>) -> Self {
         let mut violations = Self::default();
         violations.extend(all);
         violations
-    }
-}
-
-impl From<Vec<Violation>> for Violations {
-    fn from(all: Vec<Violation>) -> Self {
-        all.into_iter().collect()
     }
 }
 
@@ -127,15 +121,6 @@ impl IntoIterator for Violations {
 
     fn into_iter(self) -> Self::IntoIter {
         self.kept.into_iter()
-    }
-}
-
-impl<'a> IntoIterator for &'a Violations {
-    type Item = &'a Violation;
-    type IntoIter = slice::Iter<'a, Violation>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.kept.iter()
     }
 }
 
@@ -151,7 +136,8 @@ mod tests {
 
     #[test]
     fn the_first_hundred_are_kept_and_all_are_counted() {
-        let all: Violations = (0..250).map(|n| Violation::new(format!("/{n}"), "bad")).collect();
+        let all: Vec<_> = (0..250).map(|n| Violation::new(format!("/{n}"), "bad")).collect();
+        let all = Violations::from(all);
         assert_eq!((all.len(), all.total(), all.is_full()), (100, 250, true));
         assert_eq!(all[99].pointer, "/99");
         assert_eq!(all.summary(), "250 violations; the first: /0: bad");
