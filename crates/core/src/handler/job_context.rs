@@ -41,7 +41,7 @@ pub struct JobContext {
     pub body_bytes: usize,
     /// SHA-256 of the payload as canonical JSON.
     pub(crate) payload_sha256: String,
-    /// Longest time that what was just made, ordered or asked for may take to be there (`--settle-timeout`).
+    /// Longest wait until something that was just created, ordered or uploaded can be found (`--settle-timeout`).
     pub settle_timeout: Duration,
     /// Longest wait until a created object is active (`--activate-timeout`).
     pub activate_timeout: Duration,

@@ -36,7 +36,7 @@ pub struct WorkerOptions {
     #[arg(long, env = "GENFLEET_TAKEOVER_WAIT", default_value = "15s", value_parser = duration, value_name = "DURATION")]
     pub takeover_wait: Duration,
 
-    /// Time that what was just made, ordered or asked for may take to be there
+    /// Maximum wait until something that was just created, ordered or uploaded can be found
     #[arg(long, env = "GENFLEET_SETTLE_TIMEOUT", default_value = "120s", value_parser = duration, value_name = "DURATION")]
     pub settle_timeout: Duration,
 
