@@ -120,8 +120,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         File::open(file).with_context(|| format!("{file} cannot be read"))?;
     }
     let store = options.store.clone().unwrap_or_else(|| PathBuf::from(default_store(&options.files[0])));
-    sink::spare_jobs(&options.files, "--store", Some(&store))?;
-    sink::spare_jobs(&options.files, "--events", options.events.as_deref())?;
+    sink::refuse_input(&options.files, "--store", Some(&store))?;
+    sink::refuse_input(&options.files, "--events", options.events.as_deref())?;
     let (mut tally, end) = block_on(batch(options, &kinds, &store))?;
     tally.undelivered = if tally.complete() { block_on(count_left(&store))? } else { 0 };
     if options.is_for_a_person() {
@@ -264,7 +264,7 @@ async fn follow(
             sequence = event.sequence;
         }
         let new = events.iter().filter(|event| event.sequence > printed).map(|event| &event.body[..]);
-        progress.aside(|| sink.take(new))?;
+        progress.suspend(|| sink.write(new))?;
         progress.show(tally.ended(), tally.not_succeeded());
         if sequence > printed && !events.is_empty() && store.set_batch_cursor(sequence).await.is_err() {
             return Ok(tally);

@@ -38,7 +38,7 @@ pub(crate) struct Filter {
 
     /// Only with these fingerprints (failures with the same cause, see dead list), or their first digits
     #[arg(long, value_delimiter = ',', value_name = "FINGERPRINT")]
-    pub fingerprint: Vec<Print>,
+    pub fingerprint: Vec<FingerprintPrefix>,
 
     /// Only of these jobs
     #[arg(long, value_delimiter = ',', value_name = "JOBID")]
@@ -63,7 +63,7 @@ pub(crate) struct Filter {
 
     /// True to exclude messages that never were jobs of their queue's kind, as for a redrive.
     #[arg(skip)]
-    barring: bool,
+    excludes_foreign: bool,
 }
 
 impl Filter {
@@ -71,17 +71,17 @@ impl Filter {
     /// redrive excludes foreign messages.
     pub(crate) fn to_act_on(&self, action: Action) -> Self {
         let left_out = if self.is_everything() { action.left_out() } else { &[] };
-        Self { left_out, barring: action == Action::Redrive, ..self.clone() }
+        Self { left_out, excludes_foreign: action == Action::Redrive, ..self.clone() }
     }
 
     /// Returns true if `letter` is left out only for its reason.
-    pub(crate) fn spares(&self, letter: &DeadLetter) -> bool {
+    pub(crate) fn leaves_out(&self, letter: &DeadLetter) -> bool {
         self.left_out.contains(&letter.reason.as_str())
     }
 
     /// Returns true if `letter` must not be redriven.
-    pub(crate) fn bars(&self, letter: &DeadLetter) -> bool {
-        self.barring && letter.stored.is_foreign
+    pub(crate) fn excludes(&self, letter: &DeadLetter) -> bool {
+        self.excludes_foreign && letter.stored.is_foreign
     }
 
     /// Returns true if no condition is given.
@@ -102,12 +102,12 @@ impl Filter {
 
     /// Returns true if `letter` is selected now.
     pub(crate) fn matches(&self, letter: &DeadLetter, now: Timestamp) -> bool {
-        !self.bars(letter) && self.names(letter, now)
+        !self.excludes(letter) && self.selects(letter, now)
     }
 
     /// Matches like [`Self::matches`], but includes those that must not be redriven.
-    pub(crate) fn names(&self, letter: &DeadLetter, now: Timestamp) -> bool {
-        !self.spares(letter)
+    pub(crate) fn selects(&self, letter: &DeadLetter, now: Timestamp) -> bool {
+        !self.leaves_out(letter)
             && self.of_kind(letter)
             && any(&self.reason, |reason| of_reason(reason, &letter.reason))
             && any(&self.fingerprint, |print| letter.fingerprint.starts_with(&print.0))
@@ -194,16 +194,16 @@ impl FromStr for KindName {
 
 /// The first digits of a fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Print(String);
+pub(crate) struct FingerprintPrefix(String);
 
-impl Print {
+impl FingerprintPrefix {
     /// Returns true if `text` has the form of a fingerprint.
-    pub(crate) fn is(text: &str) -> bool {
+    pub(crate) fn is_valid(text: &str) -> bool {
         text.parse::<Self>().is_ok()
     }
 }
 
-impl FromStr for Print {
+impl FromStr for FingerprintPrefix {
     type Err = String;
 
     fn from_str(given: &str) -> Result<Self, String> {
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_fingerprint_can_be_given_by_its_first_digits() {
-        assert_eq!("00AB".parse::<Print>().unwrap(), Print("00ab".to_owned()));
-        assert!("00a".parse::<Print>().is_err() && "job-1234".parse::<Print>().is_err());
+        assert_eq!("00AB".parse::<FingerprintPrefix>().unwrap(), FingerprintPrefix("00ab".to_owned()));
+        assert!("00a".parse::<FingerprintPrefix>().is_err() && "job-1234".parse::<FingerprintPrefix>().is_err());
     }
 }

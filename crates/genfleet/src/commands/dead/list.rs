@@ -79,8 +79,8 @@ pub(super) async fn find(inspector: &QueueInspector, filter: &Filter) -> anyhow:
             browser.keep(&stored);
             read += 1;
             let letter = DeadLetter::read(stored);
-            found.spared += u64::from(filter.spares(&letter));
-            found.foreign += u64::from(filter.bars(&letter) && filter.names(&letter, now));
+            found.spared += u64::from(filter.leaves_out(&letter));
+            found.foreign += u64::from(filter.excludes(&letter) && filter.selects(&letter, now));
             if filter.matches(&letter, now) {
                 found.groups.add(&letter);
                 found.without_kind += u64::from(letter.kind.is_none());

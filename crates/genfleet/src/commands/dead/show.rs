@@ -14,7 +14,7 @@ use genfleet_core::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    filter::{Filter, Print, has_id},
+    filter::{Filter, FingerprintPrefix, has_id},
     queues::existing,
     urls::redact,
 };
@@ -83,7 +83,8 @@ async fn show(inspector: &QueueInspector, options: &Options) -> anyhow::Result<(
         while let Some(stored) = browser.next().await? {
             browser.keep(&stored);
             let letter = DeadLetter::read(stored);
-            if !options.filter.matches(&letter, now) || !options.which.as_deref().is_none_or(|which| is(&letter, which))
+            if !options.filter.matches(&letter, now)
+                || !options.which.as_deref().is_none_or(|which| is_asked_for(&letter, which))
             {
                 continue;
             }
@@ -102,8 +103,9 @@ async fn show(inspector: &QueueInspector, options: &Options) -> anyhow::Result<(
     Ok((shown, more))
 }
 
-fn is(letter: &DeadLetter, which: &str) -> bool {
-    has_id(letter, which) || (Print::is(which) && letter.fingerprint.starts_with(&which.to_lowercase()))
+fn is_asked_for(letter: &DeadLetter, which: &str) -> bool {
+    has_id(letter, which)
+        || (FingerprintPrefix::is_valid(which) && letter.fingerprint.starts_with(&which.to_lowercase()))
 }
 
 fn print(letter: &DeadLetter, options: &Options) -> anyhow::Result<Reader> {

@@ -48,7 +48,7 @@ pub(super) async fn watch(blockers: Blockers, progress: Progress) -> Account {
             (ended, moved) = (progress.ended(), now);
         }
         for message in account.update(blockers.now(now - moved >= SHORTEST), now) {
-            progress.aside(|| tell!("{message}"));
+            progress.suspend(|| tell!("{message}"));
         }
         if timeout(CHECK_INTERVAL, blockers.stopping()).await.is_ok() {
             account.update(Vec::new(), Instant::now());
@@ -70,11 +70,11 @@ impl Account {
                 }
             }
         }
-        lines.extend(held.into_iter().filter_map(|held| self.lasts(held, now)));
+        lines.extend(held.into_iter().filter_map(|held| self.record(held, now)));
         lines
     }
 
-    fn lasts(&mut self, held: Blocker, now: Instant) -> Option<String> {
+    fn record(&mut self, held: Blocker, now: Instant) -> Option<String> {
         let Blocker { reason, why, for_another } = held;
         let why = line(&why);
         let new = Span { why: why.clone(), since: None, before: Duration::ZERO, reported: None, was_reported: false };

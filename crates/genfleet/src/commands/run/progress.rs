@@ -38,7 +38,7 @@ impl Progress {
     }
 
     /// Hides the bar while `write` prints on the terminal.
-    pub(super) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+    pub(super) fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
         self.bar.suspend(write)
     }
 

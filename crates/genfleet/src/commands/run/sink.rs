@@ -14,7 +14,7 @@ use super::summary;
 use crate::terminal::{self, Paint};
 
 /// Fails if `output` is one of the files with the jobs.
-pub(super) fn spare_jobs(files: &[String], setting: &str, output: Option<&Path>) -> Result<(), ConfigError> {
+pub(super) fn refuse_input(files: &[String], setting: &str, output: Option<&Path>) -> Result<(), ConfigError> {
     let Some(output) = output.and_then(|output| output.canonicalize().ok()) else { return Ok(()) };
     let mut named = files.iter().filter(|file| *file != "-");
     let same = named.find(|file| Path::new(file).canonicalize().is_ok_and(|input| input == output));
@@ -46,7 +46,7 @@ impl Sink {
     }
 
     /// Writes the events.
-    pub(super) fn take<'a>(&mut self, events: impl Iterator<Item = &'a [u8]>) -> anyhow::Result<()> {
+    pub(super) fn write<'a>(&mut self, events: impl Iterator<Item = &'a [u8]>) -> anyhow::Result<()> {
         match self {
             Self::Json => {
                 let mut out = io::stdout().lock();

@@ -236,15 +236,15 @@ impl<'a> Engine<'a> {
         if letter.stored.published_before {
             return Choice::Discard;
         }
-        if self.plan.filter.spares(letter) {
+        if self.plan.filter.leaves_out(letter) {
             left.spared += 1;
             return Choice::Leave;
         }
-        if !self.plan.filter.names(letter, self.now) {
+        if !self.plan.filter.selects(letter, self.now) {
             left.others += 1;
             return Choice::Leave;
         }
-        if self.plan.filter.bars(letter) {
+        if self.plan.filter.excludes(letter) {
             left.foreign += 1;
             return Choice::Leave;
         }
