@@ -6,9 +6,9 @@ use serde_json::Value;
 use genfleet_job::error::{ErrorClass, JobError};
 
 /// Maximum number of bytes of the API's answer that are kept: a state is at most 16 KiB.
-const SAID_REMEMBERED: usize = 4096;
-/// A message is remembered up to so many characters.
-const MESSAGE_REMEMBERED: usize = 2000;
+const MAX_ANSWER_BYTES: usize = 4096;
+/// Maximum number of characters of a message that are kept.
+const MAX_MESSAGE_CHARS: usize = 2000;
 
 /// The failure of a job, as its state remembers it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ const MESSAGE_REMEMBERED: usize = 2000;
 pub struct Failure {
     code: String,
     message: String,
-    /// True if it was so from the first, and not only since the attempts are used up.
+    /// True for a permanent error, false for one with which the attempts were used up.
     permanent: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
@@ -29,10 +29,10 @@ pub struct Failure {
 
 impl From<&JobError> for Failure {
     fn from(error: &JobError) -> Self {
-        let api = error.details.get("api").filter(|said| said.to_string().len() <= SAID_REMEMBERED);
+        let api = error.details.get("api").filter(|answer| answer.to_string().len() <= MAX_ANSWER_BYTES);
         Self {
             code: error.code.to_owned(),
-            message: error.message.chars().take(MESSAGE_REMEMBERED).collect(),
+            message: error.message.chars().take(MAX_MESSAGE_CHARS).collect(),
             permanent: error.class == ErrorClass::Permanent,
             status: error.status,
             request_id: error.request_id.clone(),
@@ -50,7 +50,7 @@ impl Failure {
         let mut error = JobError::new(class, code, self.message);
         error.status = self.status;
         error.request_id = self.request_id;
-        error.details.extend(self.api.map(|said| ("api".to_owned(), said)));
+        error.details.extend(self.api.map(|answer| ("api".to_owned(), answer)));
         error
     }
 }

@@ -42,7 +42,7 @@ struct WorkerCommand<O: Args + fmt::Debug> {
     webhooks: WebhookOptions,
     #[command(flatten)]
     own: O,
-    /// Check the settings and exit: 0 where they can work, 64 where not
+    /// Check the settings and exit: 0 if they can work, 64 if not
     #[arg(long)]
     check_config: bool,
 }
@@ -87,7 +87,7 @@ pub fn parse<P: FromArgMatches>(command: Command, arguments: impl Iterator<Item 
     let mut command = without_empty_variables(command);
     let parsed = command.try_get_matches_from_mut(&arguments).and_then(|matches| P::from_arg_matches(&matches));
     parsed.map_err(|error| {
-        // Nothing to be done where even this cannot be written.
+        // Nothing can be done if even this cannot be written.
         let _ = print(&error);
         if let Some(variable) = blamed_variable(&command, &error, &arguments) {
             genfleet_job::tell!("hint: the value is that of the variable {variable}");
@@ -96,7 +96,7 @@ pub fn parse<P: FromArgMatches>(command: Command, arguments: impl Iterator<Item 
     })
 }
 
-/// The variable that set the value which `error` is about, where no argument did.
+/// The variable that set the value which `error` is about, if no argument did.
 fn blamed_variable(command: &Command, error: &clap::Error, arguments: &[OsString]) -> Option<String> {
     let Some(ContextValue::String(blamed)) = error.get(ContextKind::InvalidArg) else { return None };
     let flag = blamed.split([' ', '=']).next()?;
