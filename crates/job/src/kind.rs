@@ -47,15 +47,15 @@ macro_rules! kinds {
 
 kinds! {
     /// Invalidates CDN cache paths.
-    CdnPurge { name: "cdn.purge", worker: "purger", exclusive: false, internal: false, tutorial: Some("cdn.purge") }
+    CdnPurge { name: "cdn.purge", worker: "purger", tutorial: Some("cdn.purge") }
     /// Registers an `EventBridge` source definition.
-    StreamConfigure { name: "stream.configure", worker: "stream-configurator", exclusive: false, internal: false, tutorial: Some("eventbridge.configure") }
+    StreamConfigure { name: "stream.configure", worker: "stream-configurator", tutorial: Some("eventbridge.configure") }
     /// Creates a web messaging channel.
-    ChannelProvision { name: "channel.provision", worker: "channel-provisioner", exclusive: true, internal: false, tutorial: Some("webdeployment.provision") }
+    ChannelProvision { name: "channel.provision", worker: "channel-provisioner", exclusive: true, tutorial: Some("webdeployment.provision") }
     /// Creates a virtual network interface and syncs its routing table.
-    VniProvision { name: "vni.provision", worker: "vni-provisioner", exclusive: true, internal: false, tutorial: Some("") }
+    VniProvision { name: "vni.provision", worker: "vni-provisioner", exclusive: true, tutorial: Some("") }
     /// Orders a virus scan and follows it to its verdict.
-    FileScan { name: "file.scan", worker: "scan-monitor", exclusive: false, internal: false, tutorial: Some("media.scan") }
+    FileScan { name: "file.scan", worker: "scan-monitor", tutorial: Some("media.scan") }
     /// Fetches a file from the platform, scans it with an engine of ours, and acts if malware is found.
     MediaScan { name: "media.scan", worker: "scan-monitor", optional: true }
     /// Publishes a web messaging deployment on the real platform.
@@ -63,7 +63,7 @@ kinds! {
     /// Creates or updates the Amazon `EventBridge` integration.
     EventbridgeConfigure { name: "eventbridge.configure", worker: "stream-configurator" }
     /// Delivers one event to one URL. Every worker does, so the worker's name is none.
-    WebhookDeliver { name: "webhook.deliver", worker: "webhook", exclusive: false, internal: true }
+    WebhookDeliver { name: "webhook.deliver", worker: "webhook", internal: true }
 }
 
 impl Kind {
