@@ -36,6 +36,16 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "invalid.value", message)
     }
 
+    /// 400: a request that cannot be processed.
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad.request", message)
+    }
+
+    /// 404: there is no such object.
+    pub(crate) fn not_found() -> Self {
+        Self::of_status(StatusCode::NOT_FOUND)
+    }
+
     /// 429 without `Retry-After`; the message names `seconds`.
     pub(crate) fn too_many_requests(seconds: u64, limit: LimitHit) -> Self {
         let message = format!("Rate limit exceeded the maximum. Retry the request in [{seconds}] seconds");

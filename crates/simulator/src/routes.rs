@@ -35,7 +35,7 @@ pub(crate) fn all(shared: Shared) -> Router {
         .merge(web_deployments::routes())
         .merge(scan_monitor::routes())
         .merge(media::routes())
-        .fallback(async || ApiError::of_status(StatusCode::NOT_FOUND))
+        .fallback(async || ApiError::not_found())
         .method_not_allowed_fallback(async || ApiError::of_status(StatusCode::METHOD_NOT_ALLOWED))
         .layer(from_fn_with_state(shared.clone(), pipeline::pass))
         .merge(control::routes())

@@ -1,5 +1,6 @@
-//! JSON bodies of requests.
+//! JSON bodies of requests and answers.
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
@@ -7,6 +8,12 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
 use crate::errors::ApiError;
+
+/// The answer of a route with the status 200, or the platform's error.
+pub(super) type Answer = Result<Json<Value>, ApiError>;
+
+/// The answer of a route with another status, or the platform's error.
+pub(super) type AnswerWithStatus = Result<(StatusCode, Json<Value>), ApiError>;
 
 /// Reads the JSON body of a request, or returns the platform's error.
 pub(crate) struct JsonBody(pub(crate) Value);
@@ -18,8 +25,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
         if !is_json(request.headers()) {
             return Err(ApiError::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         }
-        let unreadable =
-            || ApiError::new(StatusCode::BAD_REQUEST, "bad.request", "The request body is not valid JSON.");
+        let unreadable = || ApiError::bad_request("The request body is not valid JSON.");
         let body = Bytes::from_request(request, state).await.map_err(|_| unreadable())?;
         serde_json::from_slice(&body).map(Self).map_err(|_| unreadable())
     }

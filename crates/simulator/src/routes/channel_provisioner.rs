@@ -7,10 +7,8 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde_json::Value;
 
-use super::body::JsonBody;
-use crate::errors::ApiError;
+use super::body::{Answer, AnswerWithStatus, JsonBody};
 use crate::world::Shared;
 
 pub(crate) fn routes() -> Router<Shared> {
@@ -33,19 +31,19 @@ impl Default for Page {
     }
 }
 
-async fn queue(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn queue(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
     shared.lock().organisation.web_messaging.queue(&id).map(Json)
 }
 
-async fn channel(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn channel(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
     shared.lock().organisation.web_messaging.channel(&id, Instant::now()).map(Json)
 }
 
-async fn list(State(shared): State<Shared>, Query(page): Query<Page>) -> Result<Json<Value>, ApiError> {
+async fn list(State(shared): State<Shared>, Query(page): Query<Page>) -> Answer {
     shared.lock().organisation.web_messaging.page(page.page_size, page.page_number, Instant::now()).map(Json)
 }
 
-async fn create(State(shared): State<Shared>, JsonBody(body): JsonBody) -> Result<(StatusCode, Json<Value>), ApiError> {
+async fn create(State(shared): State<Shared>, JsonBody(body): JsonBody) -> AnswerWithStatus {
     let created = shared.lock().organisation.web_messaging.create(&body, Instant::now())?;
     Ok((StatusCode::CREATED, Json(created)))
 }

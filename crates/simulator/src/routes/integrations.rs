@@ -8,8 +8,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::Value;
 
-use super::body::JsonBody;
-use crate::errors::ApiError;
+use super::body::{Answer, AnswerWithStatus, JsonBody};
 use crate::state::integrations::Listing;
 use crate::world::Shared;
 
@@ -26,43 +25,31 @@ async fn organization(State(shared): State<Shared>) -> Json<Value> {
     Json(shared.lock().organisation.integrations.organization())
 }
 
-async fn integration_type(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn integration_type(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
     shared.lock().organisation.integrations.integration_type(&id).map(Json)
 }
 
-async fn list(State(shared): State<Shared>, Query(listing): Query<Listing>) -> Result<Json<Value>, ApiError> {
+async fn list(State(shared): State<Shared>, Query(listing): Query<Listing>) -> Answer {
     shared.lock().organisation.integrations.list(&listing, Instant::now()).map(Json)
 }
 
-async fn create(State(shared): State<Shared>, JsonBody(body): JsonBody) -> Result<(StatusCode, Json<Value>), ApiError> {
+async fn create(State(shared): State<Shared>, JsonBody(body): JsonBody) -> AnswerWithStatus {
     let created = shared.lock().organisation.integrations.create(&body, Instant::now())?;
     Ok((StatusCode::CREATED, Json(created)))
 }
 
-async fn read(
-    State(shared): State<Shared>,
-    Path(id): Path<String>,
-    Query(listing): Query<Listing>,
-) -> Result<Json<Value>, ApiError> {
+async fn read(State(shared): State<Shared>, Path(id): Path<String>, Query(listing): Query<Listing>) -> Answer {
     shared.lock().organisation.integrations.get(&id, listing.expands(), Instant::now()).map(Json)
 }
 
-async fn intend(
-    State(shared): State<Shared>,
-    Path(id): Path<String>,
-    JsonBody(body): JsonBody,
-) -> Result<Json<Value>, ApiError> {
+async fn intend(State(shared): State<Shared>, Path(id): Path<String>, JsonBody(body): JsonBody) -> Answer {
     shared.lock().organisation.integrations.intend(&id, &body, Instant::now()).map(Json)
 }
 
-async fn config(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn config(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
     shared.lock().organisation.integrations.config(&id, Instant::now()).map(Json)
 }
 
-async fn replace(
-    State(shared): State<Shared>,
-    Path(id): Path<String>,
-    JsonBody(body): JsonBody,
-) -> Result<Json<Value>, ApiError> {
+async fn replace(State(shared): State<Shared>, Path(id): Path<String>, JsonBody(body): JsonBody) -> Answer {
     shared.lock().organisation.integrations.replace(&id, &body, Instant::now()).map(Json)
 }

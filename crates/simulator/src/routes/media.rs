@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::body::JsonBody;
+use super::body::{Answer, AnswerWithStatus, JsonBody};
 use crate::errors::ApiError;
 use crate::record::now_micros;
 use crate::world::Shared;
@@ -46,7 +46,7 @@ async fn medium(
     State(shared): State<Shared>,
     Path((conversation, communication, id)): Path<(String, String, String)>,
     headers: HeaderMap,
-) -> Result<Json<Value>, ApiError> {
+) -> Answer {
     let media = &mut shared.lock().organisation.media;
     media.medium(&conversation, &communication, &id, &base(&headers), now_micros()).map(Json)
 }
@@ -55,15 +55,11 @@ async fn message(
     State(shared): State<Shared>,
     Path((conversation, id)): Path<(String, String)>,
     headers: HeaderMap,
-) -> Result<Json<Value>, ApiError> {
+) -> Answer {
     shared.lock().organisation.media.message(&conversation, &id, &base(&headers), now_micros()).map(Json)
 }
 
-async fn email(
-    State(shared): State<Shared>,
-    Path((_, id)): Path<(String, String)>,
-    headers: HeaderMap,
-) -> Result<Json<Value>, ApiError> {
+async fn email(State(shared): State<Shared>, Path((_, id)): Path<(String, String)>, headers: HeaderMap) -> Answer {
     shared.lock().organisation.media.email(&id, &base(&headers)).map(Json)
 }
 
@@ -127,7 +123,7 @@ async fn flag(
     State(shared): State<Shared>,
     Path((_, participant)): Path<(String, String)>,
     JsonBody(body): JsonBody,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> AnswerWithStatus {
     let attributes = shared.lock().organisation.media.flag(&participant, &body)?;
     Ok((StatusCode::ACCEPTED, Json(attributes)))
 }

@@ -4,10 +4,8 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde_json::Value;
 
-use super::body::JsonBody;
-use crate::errors::ApiError;
+use super::body::{Answer, AnswerWithStatus, JsonBody};
 use crate::record::now_micros;
 use crate::world::Shared;
 
@@ -18,22 +16,15 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/api/v2/platform/webhooks/webhooks", post(register))
 }
 
-async fn order(
-    State(shared): State<Shared>,
-    Path(file_id): Path<String>,
-    JsonBody(_): JsonBody,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+async fn order(State(shared): State<Shared>, Path(file_id): Path<String>, JsonBody(_): JsonBody) -> AnswerWithStatus {
     let scan = shared.lock().organisation.files.order(&file_id, now_micros())?;
     Ok((StatusCode::ACCEPTED, Json(scan)))
 }
 
-async fn poll(
-    State(shared): State<Shared>,
-    Path((file_id, scan_id)): Path<(String, String)>,
-) -> Result<Json<Value>, ApiError> {
+async fn poll(State(shared): State<Shared>, Path((file_id, scan_id)): Path<(String, String)>) -> Answer {
     shared.lock().organisation.files.poll(&file_id, &scan_id, now_micros()).map(Json)
 }
 
-async fn register(State(shared): State<Shared>, JsonBody(webhook): JsonBody) -> Result<Json<Value>, ApiError> {
+async fn register(State(shared): State<Shared>, JsonBody(webhook): JsonBody) -> Answer {
     shared.lock().organisation.files.register(&webhook).map(Json)
 }

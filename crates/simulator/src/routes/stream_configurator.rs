@@ -45,7 +45,7 @@ fn definition(headers: &HeaderMap, body: &Bytes) -> Result<Value, ApiError> {
     if body.len() > MOST_BYTES {
         return Err(ApiError::of_status(StatusCode::PAYLOAD_TOO_LARGE));
     }
-    let unreadable = |_| ApiError::new(StatusCode::BAD_REQUEST, "bad.request", "The request body is not valid JSON.");
+    let unreadable = |_| ApiError::bad_request("The request body is not valid JSON.");
     serde_json::from_slice(body).map_err(unreadable)
 }
 

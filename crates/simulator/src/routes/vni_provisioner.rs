@@ -8,7 +8,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde_json::Value;
 
-use super::body::JsonBody;
+use super::body::{Answer, AnswerWithStatus, JsonBody};
 use crate::errors::ApiError;
 use crate::state::network::Listing;
 use crate::world::Shared;
@@ -28,7 +28,7 @@ async fn list(State(shared): State<Shared>, Query(listing): Query<Listing>) -> J
     Json(shared.lock().organisation.network.list(&listing, Instant::now()))
 }
 
-async fn create(State(shared): State<Shared>, JsonBody(body): JsonBody) -> Result<(StatusCode, Json<Value>), ApiError> {
+async fn create(State(shared): State<Shared>, JsonBody(body): JsonBody) -> AnswerWithStatus {
     let created = shared.lock().organisation.network.create(&body, Instant::now())?;
     Ok((StatusCode::CREATED, Json(created)))
 }
@@ -38,7 +38,7 @@ async fn remove(State(shared): State<Shared>, Path(id): Path<String>) -> Result<
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn look_at_table(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn look_at_table(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
     shared.lock().organisation.network.look_at(&id).map(Json)
 }
 
@@ -46,7 +46,7 @@ async fn synchronise(
     State(shared): State<Shared>,
     Path(id): Path<String>,
     JsonBody(body): JsonBody,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> AnswerWithStatus {
     let begun = shared.lock().organisation.network.synchronise(&id, &body)?;
     Ok((StatusCode::ACCEPTED, Json(begun)))
 }

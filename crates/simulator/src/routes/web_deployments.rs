@@ -8,9 +8,8 @@ use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde_json::Value;
 
-use super::body::JsonBody;
+use super::body::{Answer, JsonBody};
 use crate::errors::ApiError;
 use crate::state::web_deployments::{Cursor, WebDeployments};
 use crate::world::{Shared, World};
@@ -36,8 +35,6 @@ pub(crate) fn routes() -> Router<Shared> {
         .route(&format!("{DEPLOYMENTS}/{{id}}/configurations"), get(active_version))
         .route(&format!("{EDGE}deployments/{{id}}/config.json"), get(edge))
 }
-
-type Answer = Result<Json<Value>, ApiError>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -120,5 +117,5 @@ async fn active_version(State(shared): State<Shared>, Path(id): Path<String>) ->
 }
 
 async fn edge(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
-    of(&mut shared.lock()).edge(&id, Instant::now()).map(Json).ok_or_else(|| ApiError::of_status(StatusCode::NOT_FOUND))
+    of(&mut shared.lock()).edge(&id, Instant::now()).map(Json).ok_or_else(ApiError::not_found)
 }

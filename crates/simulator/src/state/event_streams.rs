@@ -85,7 +85,7 @@ impl EventStreams {
 
     /// Returns the definition, or a 404.
     pub(crate) fn get(&self, id: &str) -> Result<&Version, ApiError> {
-        self.definitions.get(id).ok_or_else(|| ApiError::of_status(StatusCode::NOT_FOUND))
+        self.definitions.get(id).ok_or_else(ApiError::not_found)
     }
 
     /// Replaces the version of a definition that `if_match` names; `*` means any version or none.

@@ -62,7 +62,7 @@ impl Files {
     pub(crate) fn order(&mut self, file: &str, now_us: u64) -> Result<Value, ApiError> {
         let id = Uuid::try_parse(file).map_err(|_| ApiError::invalid_value("fileId must be a UUID"))?;
         if id.is_nil() {
-            return Err(ApiError::of_status(StatusCode::NOT_FOUND));
+            return Err(ApiError::not_found());
         }
         let Rules { scan, spread, unknown } = self.rules;
         let spread_us = fastrand::u64(0..=micros(spread));
@@ -85,7 +85,7 @@ impl Files {
         self.polls += 1;
         let found = Uuid::try_parse(scan_id).ok().and_then(|id| self.scans.get_mut(&id));
         let Some(scan) = found.filter(|scan| scan.file == file && scan.known_us <= now_us) else {
-            return Err(ApiError::of_status(StatusCode::NOT_FOUND));
+            return Err(ApiError::not_found());
         };
         scan.polls += 1;
         let has_verdict = scan.verdict_us.is_some_and(|at| at <= now_us);

@@ -179,7 +179,7 @@ impl Integrations {
     /// A type of integration.
     pub(crate) fn integration_type(&self, id: &str) -> Result<Value, ApiError> {
         if id != TYPE {
-            return Err(ApiError::of_status(StatusCode::NOT_FOUND));
+            return Err(ApiError::not_found());
         }
         let mut kind = json!({"id": TYPE, "name": "Amazon EventBridge Source", "vendorName": "Genesys"});
         if let Some(most) = self.max_instances {
@@ -289,7 +289,7 @@ impl Integrations {
         let is_it = |one: &Integration| {
             one.id.eq_ignore_ascii_case(id) && now.saturating_duration_since(one.created) >= self.read_lag
         };
-        self.all.iter().position(is_it).ok_or_else(|| ApiError::of_status(StatusCode::NOT_FOUND))
+        self.all.iter().position(is_it).ok_or_else(ApiError::not_found)
     }
 
     fn integration_json(&self, one: &Integration, expands: bool, now: Instant) -> Value {

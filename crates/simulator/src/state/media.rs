@@ -115,7 +115,7 @@ impl Media {
     pub(crate) fn document(&mut self, id: &str, base: &str, now_us: u64) -> Result<Option<Value>, ApiError> {
         exists(id)?;
         if self.deleted.contains(id) {
-            return Err(ApiError::of_status(StatusCode::NOT_FOUND));
+            return Err(ApiError::not_found());
         }
         let location = format!("{base}/api/v2/downloads/{id}");
         Ok(self.is_ready(id, now_us).then(|| json!({"id": id, "contentLocationUri": location})))
@@ -185,7 +185,7 @@ impl Media {
     pub(crate) fn delete(&mut self, id: &str) -> Result<(), ApiError> {
         exists(id)?;
         if !self.deleted.insert(id.to_owned()) {
-            return Err(ApiError::of_status(StatusCode::NOT_FOUND));
+            return Err(ApiError::not_found());
         }
         Ok(())
     }
@@ -254,7 +254,7 @@ impl Media {
 
 fn exists(id: &str) -> Result<(), ApiError> {
     match Uuid::try_parse(id) {
-        Ok(id) if id.is_nil() => Err(ApiError::of_status(StatusCode::NOT_FOUND)),
+        Ok(id) if id.is_nil() => Err(ApiError::not_found()),
         Ok(_) => Ok(()),
         Err(_) => Err(ApiError::invalid_value("the id must be a UUID")),
     }

@@ -180,7 +180,7 @@ impl Network {
     /// Removes a connection, if reads show it.
     pub(crate) fn delete(&mut self, id: &str, now: Instant) -> Result<(), ApiError> {
         let found = self.connections.iter().position(|one| text(&one.entity, "id") == Some(id) && one.shows(now));
-        let at = found.ok_or_else(|| ApiError::of_status(StatusCode::NOT_FOUND))?;
+        let at = found.ok_or_else(ApiError::not_found)?;
         self.connections.remove(at);
         self.deleted += 1;
         Ok(())
@@ -214,7 +214,7 @@ impl Network {
     /// Computes a hash of a table's routes, which follow from its connections.
     fn hash(&self, id: &str) -> Result<String, ApiError> {
         if self.manners.missing_tables.contains(id) {
-            return Err(ApiError::of_status(StatusCode::NOT_FOUND));
+            return Err(ApiError::not_found());
         }
         let users = self.connections.iter().filter(|one| text(&one.entity, "routingTableId") == Some(id));
         let routes: BTreeSet<&str> = users.filter_map(|one| text(&one.entity, "id")).collect();

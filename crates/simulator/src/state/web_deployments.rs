@@ -114,7 +114,7 @@ impl WebDeployments {
     pub(crate) fn flow(&self, id: &str) -> Result<Value, ApiError> {
         let flow = self.flow_of(id);
         if Uuid::try_parse(id).is_err() || flow.missing {
-            return Err(not_found());
+            return Err(ApiError::not_found());
         }
         let mut body = json!({
             "id": id, "name": format!("Flow {id}"), "type": flow.kind, "deleted": flow.deleted, "active": true,
@@ -140,7 +140,7 @@ impl WebDeployments {
     /// Returns the limits of the organisation.
     pub(crate) fn limits(&self, namespace: &str) -> Result<Value, ApiError> {
         if namespace != "web.deployments" {
-            return Err(not_found());
+            return Err(ApiError::not_found());
         }
         let limit = |(key, value): (&String, &u64)| json!({"key": key, "namespace": namespace, "value": value});
         Ok(json!({"entities": self.limits.iter().map(limit).collect::<Vec<_>>()}))
@@ -181,7 +181,7 @@ impl WebDeployments {
         }
         let found =
             one.versions.iter().find(|(published, at)| published["version"] == version && self.is_visible(*at, now));
-        found.map(|(published, _)| Value::Object(published.clone())).ok_or_else(not_found)
+        found.map(|(published, _)| Value::Object(published.clone())).ok_or_else(ApiError::not_found)
     }
 
     /// Replaces a draft, if it is the one that `body` was read from.
@@ -189,10 +189,10 @@ impl WebDeployments {
         self.configuration(id, now)?;
         let changes = document(body)?;
         let is_stale = self.take_change_by_others() || body["version"] != DRAFT;
-        let one = self.configurations.iter_mut().find(|one| one.id == id).ok_or_else(not_found)?;
+        let one = self.configurations.iter_mut().find(|one| one.id == id).ok_or_else(ApiError::not_found)?;
         if is_stale {
             let message = "The version of the request does not match the version of the draft.";
-            return Err(ApiError::new(StatusCode::BAD_REQUEST, "bad.request", message));
+            return Err(ApiError::bad_request(message));
         }
         one.draft.extend(changes);
         one.changed = now;
@@ -204,19 +204,15 @@ impl WebDeployments {
     pub(crate) fn publish(&mut self, id: &str, now: Instant) -> Result<Value, ApiError> {
         let one = self.configuration(id, now)?;
         if now.saturating_duration_since(one.changed) < self.reference_lag {
-            return Err(ApiError::new(
-                StatusCode::BAD_REQUEST,
-                "bad.request",
-                format!("There is no draft of configuration {id}."),
-            ));
+            return Err(ApiError::bad_request(format!("There is no draft of configuration {id}.")));
         }
         let mut version = self.draft_of(one, now);
         if version["status"] != "Active" {
-            return Err(ApiError::new(StatusCode::BAD_REQUEST, "bad.request", "The draft is not active."));
+            return Err(ApiError::bad_request("The draft is not active."));
         }
         version.insert("version".to_owned(), (one.versions.len() + 1).to_string().into());
         version.insert("datePublished".to_owned(), timestamp_now());
-        let one = self.configurations.iter_mut().find(|one| one.id == id).ok_or_else(not_found)?;
+        let one = self.configurations.iter_mut().find(|one| one.id == id).ok_or_else(ApiError::not_found)?;
         one.versions.push((version.clone(), now));
         Ok(Value::Object(version))
     }
@@ -237,7 +233,7 @@ impl WebDeployments {
 
     fn configuration(&self, id: &str, now: Instant) -> Result<&Configuration, ApiError> {
         let found = self.configurations.iter().find(|one| one.id.eq_ignore_ascii_case(id));
-        found.filter(|one| self.is_visible(one.created, now)).ok_or_else(not_found)
+        found.filter(|one| self.is_visible(one.created, now)).ok_or_else(ApiError::not_found)
     }
 
     fn draft_of(&self, one: &Configuration, now: Instant) -> Map<String, Value> {
@@ -306,10 +302,6 @@ fn page(all: Vec<Value>, cursor: &Cursor, path: &str) -> Result<Value, ApiError>
         answer["nextUri"] = format!("{path}?pageSize={size}&after={end}").into();
     }
     Ok(answer)
-}
-
-fn not_found() -> ApiError {
-    ApiError::of_status(StatusCode::NOT_FOUND)
 }
 
 fn timestamp_now() -> Value {

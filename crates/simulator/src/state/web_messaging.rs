@@ -69,7 +69,7 @@ impl WebMessaging {
     /// Returns a queue.
     pub(crate) fn queue(&self, id: &str) -> Result<Value, ApiError> {
         if !self.has_queue(id) {
-            return Err(ApiError::of_status(StatusCode::NOT_FOUND));
+            return Err(ApiError::not_found());
         }
         Ok(json!({"id": id, "name": format!("Queue {id}"), "memberCount": 0}))
     }
@@ -81,13 +81,13 @@ impl WebMessaging {
     /// Returns a channel, if reads show it.
     pub(crate) fn channel(&self, id: &str, now: Instant) -> Result<Value, ApiError> {
         let found = self.visible_channels(now).find(|channel| channel.id.eq_ignore_ascii_case(id));
-        found.map(|channel| channel.members.clone()).ok_or_else(|| ApiError::of_status(StatusCode::NOT_FOUND))
+        found.map(|channel| channel.members.clone()).ok_or_else(ApiError::not_found)
     }
 
     /// Returns a page of the channels that reads show.
     pub(crate) fn page(&self, size: u64, number: u64, now: Instant) -> Result<Value, ApiError> {
         if self.unlisted {
-            return Err(ApiError::of_status(StatusCode::NOT_FOUND));
+            return Err(ApiError::not_found());
         }
         if !(1..=MOST_IN_A_PAGE).contains(&size) || number == 0 {
             return Err(ApiError::invalid_value(format!("pageSize is 1 to {MOST_IN_A_PAGE}, pageNumber at least 1")));

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{Cursor, DEPLOYMENTS, WebDeployments, not_found, page, timestamp_now};
+use super::{Cursor, DEPLOYMENTS, WebDeployments, page, timestamp_now};
 use crate::errors::ApiError;
 
 /// The members of a deployment in a list, which are fewer than in a read.
@@ -70,7 +70,7 @@ impl WebDeployments {
             let message = "The deployment was changed at the same time.";
             return Err(ApiError::new(StatusCode::CONFLICT, "conflict", message));
         }
-        let one = self.deployments.iter_mut().find(|one| one.id == id).ok_or_else(not_found)?;
+        let one = self.deployments.iter_mut().find(|one| one.id == id).ok_or_else(ApiError::not_found)?;
         one.before = one.members["configuration"].clone();
         let is_kept = |name: &String| READ_ONLY.contains(&name.as_str());
         one.members.retain(|name, _| is_kept(name));
@@ -85,7 +85,7 @@ impl WebDeployments {
         let is_pending = now.saturating_duration_since(one.changed) < self.pending;
         let reference = if is_pending { &one.before } else { &one.members["configuration"] };
         let (Some(configuration), Some(version)) = (reference["id"].as_str(), reference["version"].as_str()) else {
-            return Err(not_found());
+            return Err(ApiError::not_found());
         };
         let version = self.version(configuration, version, now)?;
         Ok(json!({"configurationVersion": version, "deployment": self.deployment_json(one, now)}))
@@ -102,7 +102,7 @@ impl WebDeployments {
 
     fn find_visible(&self, id: &str, now: Instant) -> Result<&Deployment, ApiError> {
         let found = self.deployments.iter().find(|one| one.id.eq_ignore_ascii_case(id));
-        found.filter(|one| self.is_visible(one.created, now)).ok_or_else(not_found)
+        found.filter(|one| self.is_visible(one.created, now)).ok_or_else(ApiError::not_found)
     }
 
     pub(super) fn deployment_json(&self, one: &Deployment, now: Instant) -> Map<String, Value> {
@@ -149,7 +149,7 @@ impl WebDeployments {
             Some((_, at)) if now.saturating_duration_since(*at) >= self.reference_lag => Ok(()),
             _ => {
                 let message = format!("There is no such version of configuration {id}.");
-                Err(ApiError::new(StatusCode::BAD_REQUEST, "bad.request", message))
+                Err(ApiError::bad_request(message))
             }
         }
     }
