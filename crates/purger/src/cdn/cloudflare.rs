@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use genfleet_core::options::ConfigError;
 use hyper::{
-    HeaderMap, Method,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+    Method,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
 use super::{
-    Capacity,
     provider::{
-        Brake, CdnAnswer, CdnRequest, Provider, UNAVAILABLE_REMEDY, Verdict, at, encode_path, judge_status, unexpected,
+        Brake, CdnAnswer, CdnRequest, JSON, Provider, UNAVAILABLE_REMEDY, Verdict, at, encode_path, judge_status,
+        unexpected,
     },
+    purge::Capacity,
     token::ApiToken,
 };
 use crate::progress::PurgeStatus;
@@ -88,11 +88,8 @@ impl Cloudflare {
     /// Requests for all `entries`, which are `member`s of the body.
     fn of_entries(&self, member: &str, entries: &[String]) -> Vec<CdnRequest> {
         let request = |entries: &[String]| CdnRequest {
-            method: Method::POST,
-            endpoint: ENDPOINT,
-            url: self.purge_url(),
-            headers: HeaderMap::from_iter([(CONTENT_TYPE, JSON), (ACCEPT, JSON)]),
             body: json!({ member: entries }).to_string().into(),
+            ..CdnRequest::new(Method::POST, ENDPOINT, self.purge_url(), [(CONTENT_TYPE, JSON), (ACCEPT, JSON)])
         };
         entries.chunks(MAX_ENTRIES).map(request).collect()
     }
@@ -104,7 +101,6 @@ impl Cloudflare {
 }
 
 const BEARER: &str = "Bearer ";
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 impl Provider for Cloudflare {
     const NAME: &'static str = "Cloudflare";
@@ -137,9 +133,7 @@ impl Provider for Cloudflare {
     }
 
     fn trials(&self) -> Vec<CdnRequest> {
-        let headers = HeaderMap::from_iter([(ACCEPT, JSON)]);
-        let url = at(&self.base, TRIAL);
-        vec![CdnRequest { method: Method::GET, endpoint: TRIAL, url, headers, body: Bytes::new() }]
+        vec![CdnRequest::new(Method::GET, TRIAL, at(&self.base, TRIAL), [(ACCEPT, JSON)])]
     }
 
     async fn authorise(&self, mut request: CdnRequest) -> Result<CdnRequest, String> {
@@ -149,7 +143,8 @@ impl Provider for Cloudflare {
     }
 
     fn judge(&self, answer: &CdnAnswer) -> Verdict {
-        let id = ray(answer);
+        // The id by which Cloudflare's support finds a request.
+        let id = answer.header("cf-ray");
         let Ok(envelope) = serde_json::from_slice::<Envelope>(&answer.body) else {
             // Without its envelope only a pause is believed.
             return judge_status(Self::NAME, answer).unwrap_or_else(|| unexpected(Self::NAME, answer));
@@ -192,11 +187,6 @@ impl Provider for Cloudflare {
             Brake::Unavailable => UNAVAILABLE_REMEDY.to_owned(),
         }
     }
-}
-
-/// The id by which Cloudflare's support finds a request.
-fn ray(answer: &CdnAnswer) -> Option<String> {
-    answer.headers.get("cf-ray")?.to_str().ok().map(str::to_owned)
 }
 
 #[cfg(test)]

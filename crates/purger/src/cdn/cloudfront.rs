@@ -8,10 +8,9 @@ use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SigningParams, SigningSettings, sign},
     sign::v4,
 };
-use bytes::Bytes;
 use genfleet_core::clock::SharedClock;
 use hyper::{
-    HeaderMap, Method,
+    Method,
     header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use url::Url;
@@ -19,10 +18,10 @@ use uuid::Uuid;
 
 use self::credentials::CredentialChain;
 use super::{
-    Capacity,
     provider::{
         Brake, CdnAnswer, CdnRequest, Provider, UNAVAILABLE_REMEDY, Verdict, at, encode_path, judge_status, unexpected,
     },
+    purge::Capacity,
 };
 use crate::progress::PurgeStatus;
 
@@ -175,20 +174,16 @@ impl Provider for CloudFront {
     }
 
     fn requests(&self, paths: &[Arc<str>]) -> Vec<CdnRequest> {
-        vec![CdnRequest {
-            method: Method::POST,
-            endpoint: ENDPOINT,
-            url: self.url(),
-            headers: HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/xml"))]),
-            body: batch(paths, Uuid::new_v4()).into(),
-        }]
+        let xml = HeaderValue::from_static("application/xml");
+        let body = batch(paths, Uuid::new_v4()).into();
+        vec![CdnRequest { body, ..CdnRequest::new(Method::POST, ENDPOINT, self.url(), [(CONTENT_TYPE, xml)]) }]
     }
 
     /// Lists invalidations, which needs a permission of its own: `cloudfront:ListInvalidations`.
     fn trials(&self) -> Vec<CdnRequest> {
         let mut url = self.url();
         url.set_query(Some("MaxItems=1"));
-        vec![CdnRequest { method: Method::GET, endpoint: ENDPOINT, url, headers: HeaderMap::new(), body: Bytes::new() }]
+        vec![CdnRequest::new(Method::GET, ENDPOINT, url, [])]
     }
 
     async fn authorise(&self, request: CdnRequest) -> Result<CdnRequest, String> {
@@ -202,7 +197,6 @@ impl Provider for CloudFront {
 
     fn judge(&self, answer: &CdnAnswer) -> Verdict {
         let body = String::from_utf8_lossy(&answer.body);
-        let header = answer.headers.get("x-amzn-requestid").and_then(|id| id.to_str().ok()).map(str::to_owned);
         if answer.status == 201 && element(&body, "Invalidation").is_some() {
             let status = element(&body, "Status").map_or(PurgeStatus::Code(201), PurgeStatus::Word);
             return Verdict::Purged { status, id: element(&body, "Id") };
@@ -212,7 +206,7 @@ impl Provider for CloudFront {
             // Without a code only a pause is believed.
             return judge_status(Self::NAME, answer).unwrap_or_else(|| unexpected(Self::NAME, answer));
         };
-        let id = element(&body, "RequestId").or(header);
+        let id = element(&body, "RequestId").or_else(|| answer.header("x-amzn-requestid"));
         // Of a signature that does not match, the further lines are the whole request.
         let message = element(&error, "Message").unwrap_or_default();
         let message = message.lines().next().unwrap_or_default();

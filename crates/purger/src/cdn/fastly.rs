@@ -2,20 +2,17 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use genfleet_core::options::ConfigError;
-use hyper::{
-    HeaderMap, Method,
-    header::{ACCEPT, HeaderValue},
-};
+use hyper::{Method, header::ACCEPT};
 use serde_json::Value;
 use url::Url;
 
 use super::{
-    Capacity,
     provider::{
-        Brake, CdnAnswer, CdnRequest, Provider, UNAVAILABLE_REMEDY, Verdict, at, encode_path, judge_status, unexpected,
+        Brake, CdnAnswer, CdnRequest, JSON, Provider, UNAVAILABLE_REMEDY, Verdict, at, encode_path, judge_status,
+        unexpected,
     },
+    purge::Capacity,
     token::ApiToken,
 };
 use crate::progress::PurgeStatus;
@@ -27,7 +24,6 @@ pub(crate) const ADDRESS: &str = "https://api.fastly.com";
 const KEY: &str = "fastly-key";
 const ENDPOINT: &str = "/purge/{url}";
 const TRIAL: &str = "/tokens/self";
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The hosts that are served by Fastly.
 #[derive(Clone, Debug)]
@@ -44,8 +40,7 @@ impl Fastly {
     }
 
     fn request(&self, method: Method, endpoint: &'static str, path: &str) -> CdnRequest {
-        let headers = HeaderMap::from_iter([(ACCEPT, JSON)]);
-        CdnRequest { method, endpoint, url: at(&self.base, path), headers, body: Bytes::new() }
+        CdnRequest::new(method, endpoint, at(&self.base, path), [(ACCEPT, JSON)])
     }
 
     fn judge_body(answer: &CdnAnswer, is_success: impl Fn(&Value) -> Option<Verdict>) -> Verdict {
@@ -58,7 +53,7 @@ impl Fastly {
         let message =
             ["msg", "detail"].iter().filter_map(|member| body[*member].as_str()).collect::<Vec<_>>().join(": ");
         let why = format!("Fastly answered {}: {message}", answer.status);
-        let id = answer.headers.get("fastly-trace").and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let id = answer.header("fastly-trace");
         match answer.status {
             401 => Verdict::Braked { brake: Brake::Credentials, why, id },
             403 => Verdict::Braked { brake: Brake::Forbidden, why, id },

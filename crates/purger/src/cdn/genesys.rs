@@ -9,7 +9,7 @@ use genfleet_core::{
 };
 use serde::Serialize;
 
-use super::{Capacity, Cdn, PurgeAccepted, PurgeRefusal, RefusalCause, RequestContext};
+use super::purge::{Capacity, Cdn, PurgeAccepted, PurgeRefusal, RefusalCause, RequestContext};
 use crate::progress::PurgeStatus;
 
 /// The scope that purging needs.

@@ -19,10 +19,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Capacity, Cdn, PurgeAccepted, PurgeRefusal, RefusalCause, RequestContext,
     gate::Gate,
     http::CdnHttp,
     provider::{Brake, CdnRequest, Provider, Verdict},
+    purge::{Capacity, Cdn, PurgeAccepted, PurgeRefusal, RefusalCause, RequestContext},
     shared_gate::SharedGate,
 };
 use crate::progress::PurgeStatus;

@@ -4,10 +4,13 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use hyper::{HeaderMap, Method};
+use hyper::{
+    HeaderMap, Method,
+    header::{HeaderName, HeaderValue},
+};
 use url::Url;
 
-use super::Capacity;
+use super::purge::Capacity;
 use crate::progress::PurgeStatus;
 
 /// A request that purges something, without credentials.
@@ -21,6 +24,21 @@ pub(crate) struct CdnRequest {
     pub(crate) body: Bytes,
 }
 
+impl CdnRequest {
+    /// Makes a request without a body.
+    pub(crate) fn new(
+        method: Method,
+        endpoint: &'static str,
+        url: Url,
+        headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
+    ) -> Self {
+        Self { method, endpoint, url, headers: headers.into_iter().collect(), body: Bytes::new() }
+    }
+}
+
+/// The value of headers that name JSON.
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
 /// An answer of a CDN, or of something before it.
 #[derive(Clone, Debug)]
 pub(crate) struct CdnAnswer {
@@ -29,6 +47,13 @@ pub(crate) struct CdnAnswer {
     /// The wait that it asks for.
     pub(crate) retry_after: Option<Duration>,
     pub(crate) body: Bytes,
+}
+
+impl CdnAnswer {
+    /// Returns the text of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        self.headers.get(name)?.to_str().ok().map(str::to_owned)
+    }
 }
 
 /// The meaning of an answer.

@@ -17,9 +17,9 @@ use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
 use super::{
-    RefusalCause, RequestContext,
     gate::{Gate, GateRefusal, GateStep, LONG_PAUSE},
     provider::{Brake, Provider, THROTTLED},
+    purge::{RefusalCause, RequestContext},
 };
 
 /// A [`Gate`], and everybody who waits for it.

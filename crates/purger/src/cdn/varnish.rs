@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hyper::{
     HeaderMap, Method,
     header::{HOST, HeaderName, HeaderValue},
@@ -11,8 +10,8 @@ use hyper::{
 use url::Url;
 
 use super::{
-    Capacity,
     provider::{Brake, CdnAnswer, CdnRequest, Provider, UNAVAILABLE_REMEDY, Verdict, at, encode_path, judge_status},
+    purge::Capacity,
 };
 use crate::progress::PurgeStatus;
 
@@ -52,7 +51,7 @@ impl Varnish {
                 }
             };
             let method = Method::from_bytes(method.as_bytes()).unwrap_or_default();
-            CdnRequest { method, endpoint, url: at(server, &encoded), headers, body: Bytes::new() }
+            CdnRequest { headers, ..CdnRequest::new(method, endpoint, at(server, &encoded), []) }
         };
         self.servers.iter().flat_map(|server| hosts.iter().map(move |host| request(server, *host))).collect()
     }
@@ -82,7 +81,7 @@ impl Provider for Varnish {
     }
 
     fn judge(&self, answer: &CdnAnswer) -> Verdict {
-        let id = answer.headers.get("x-varnish").and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let id = answer.header("x-varnish");
         let why = format!("Varnish answered {}", answer.status);
         match answer.status {
             200 => Verdict::Purged { status: PurgeStatus::Code(200), id },

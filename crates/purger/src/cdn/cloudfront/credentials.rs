@@ -4,13 +4,12 @@
 use std::{collections::HashMap, env, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use aws_credential_types::Credentials;
-use bytes::Bytes;
 use genfleet_core::{
     clock::SharedClock,
     options::{ConfigError, secret},
 };
 use hyper::{
-    HeaderMap, Method,
+    Method,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use jiff::Timestamp;
@@ -20,7 +19,10 @@ use tokio::sync::Mutex;
 use url::{Host, Url};
 
 use super::{profile::profile, xml::element};
-use crate::cdn::{http::CdnHttp, provider::CdnRequest};
+use crate::cdn::{
+    http::CdnHttp,
+    provider::{CdnRequest, JSON, at},
+};
 
 /// The name by which AWS's logs know us.
 const SESSION: &str = "genfleet-purger";
@@ -130,47 +132,42 @@ impl CredentialChain {
             .append_pair("WebIdentityToken", token.trim())
             .finish();
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
-        let request = CdnRequest {
-            method: Method::POST,
-            endpoint: "sts:AssumeRoleWithWebIdentity",
-            url: address.parse().map_err(|error| format!("{address} is no address of STS: {error}"))?,
-            headers: HeaderMap::from_iter([(CONTENT_TYPE, form)]),
-            body: body.into(),
-        };
-        let answer = self.ask(request).await.map_err(|why| format!("STS gives no credentials for {role}: {why}"))?;
+        let url = address.parse().map_err(|error| format!("{address} is no address of STS: {error}"))?;
+        let request = CdnRequest::new(Method::POST, "sts:AssumeRoleWithWebIdentity", url, [(CONTENT_TYPE, form)]);
+        let answer = self
+            .ask(CdnRequest { body: body.into(), ..request })
+            .await
+            .map_err(|why| format!("STS gives no credentials for {role}: {why}"))?;
         of_sts(&answer).ok_or_else(|| format!("the answer of STS for {role} holds no credentials"))
     }
 
     async fn of_container(&self, url: Url) -> Result<Credentials, String> {
         let token = secret("AWS_CONTAINER_AUTHORIZATION_TOKEN").map_err(|error| error.to_string())?;
-        let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
+        let mut request = CdnRequest::new(Method::GET, "container credentials", url, [(ACCEPT, JSON)]);
         if let Some(token) = token {
             let value = HeaderValue::try_from(token.expose_secret());
             let mut value =
                 value.map_err(|_| "AWS_CONTAINER_AUTHORIZATION_TOKEN is no value of a header".to_owned())?;
             value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
+            request.headers.insert(AUTHORIZATION, value);
         }
-        let answer = self.ask(get("container credentials", url, headers)).await;
-        let answer = answer.map_err(|why| format!("the container's address gives no credentials: {why}"))?;
+        let answer =
+            self.ask(request).await.map_err(|why| format!("the container's address gives no credentials: {why}"))?;
         of_json(&answer).ok_or_else(|| "the answer of the container's address holds no credentials".to_owned())
     }
 
     async fn of_instance(&self) -> Result<Credentials, String> {
         let base = variable("AWS_EC2_METADATA_SERVICE_ENDPOINT").unwrap_or_else(|| METADATA_HOST.to_owned());
         let base: Url = base.parse().map_err(|error| format!("AWS_EC2_METADATA_SERVICE_ENDPOINT: {error}"))?;
-        let at = |path: &str| {
-            let mut url = base.clone();
-            url.set_path(path);
-            url
-        };
-        let life = HeaderMap::from_iter([(METADATA_TOKEN_TTL, HeaderValue::from_static("21600"))]);
-        let request = CdnRequest { method: Method::PUT, ..get("instance metadata", at("/latest/api/token"), life) };
-        let token = HeaderValue::try_from(self.ask(request).await?.trim()).map_err(|error| error.to_string())?;
-        let headers = HeaderMap::from_iter([(METADATA_TOKEN, token)]);
-        let roles = self.ask(get("instance metadata", at(METADATA_PATH), headers.clone())).await?;
+        let request =
+            |method, path: &str, header| CdnRequest::new(method, "instance metadata", at(&base, path), [header]);
+        let life = (METADATA_TOKEN_TTL, HeaderValue::from_static("21600"));
+        let token = self.ask(request(Method::PUT, "/latest/api/token", life)).await?;
+        let token = HeaderValue::try_from(token.trim()).map_err(|error| error.to_string())?;
+        let token = (METADATA_TOKEN, token);
+        let roles = self.ask(request(Method::GET, METADATA_PATH, token.clone())).await?;
         let role = roles.lines().next().map(str::trim).filter(|role| !role.is_empty()).ok_or("it has no role")?;
-        let answer = self.ask(get("instance metadata", at(&format!("{METADATA_PATH}{role}")), headers)).await?;
+        let answer = self.ask(request(Method::GET, &format!("{METADATA_PATH}{role}"), token)).await?;
         of_json(&answer).ok_or_else(|| format!("its role {role} has no credentials"))
     }
 
@@ -184,10 +181,6 @@ impl CredentialChain {
         let code = element(&body, "Code").map(|code| format!(" {code}")).unwrap_or_default();
         Err(format!("it answered {}{code}", answer.status))
     }
-}
-
-fn get(endpoint: &'static str, url: Url, headers: HeaderMap) -> CdnRequest {
-    CdnRequest { method: Method::GET, endpoint, url, headers, body: Bytes::new() }
 }
 
 /// An empty variable counts as not set.

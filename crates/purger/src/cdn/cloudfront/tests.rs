@@ -1,6 +1,7 @@
 //! Signatures, bodies and answers of CloudFront.
 
 use genfleet_core::clock::Clock;
+use hyper::HeaderMap;
 use jiff::Timestamp;
 
 use super::{
