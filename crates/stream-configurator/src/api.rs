@@ -67,10 +67,10 @@ impl<'a> GenesysEventStreams<'a> {
 
 impl EventStreams for GenesysEventStreams<'_> {
     async fn put(&self, definition: &Definition, if_match: &str) -> Result<Put, ApiError> {
-        let request = ApiRequest::put(ENDPOINT).at(path(definition.id())).if_match(if_match).json(definition.body());
+        let request = ApiRequest::put(ENDPOINT).at(path(&definition.id)).if_match(if_match).json(&definition.body);
         match self.job.send(request).await {
             Ok(answer) => {
-                answer.json_of(definition.id())?;
+                answer.json_of(&definition.id)?;
                 Ok(Put::Registered { status: answer.status, etag: answer.header("etag").map(str::to_owned) })
             }
             Err(error) if is_conflict(&error) => Ok(Put::Conflict(error)),

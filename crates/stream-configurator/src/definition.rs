@@ -14,10 +14,13 @@ const EVENT_STREAM_TYPE: &str = "aws-eventbridge";
 /// The definition that is registered.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Definition {
-    id: String,
-    body: Value,
-    bytes: usize,
-    sha256: String,
+    pub(crate) id: String,
+    /// The JSON to send, with members in alphabetical order.
+    pub(crate) body: Value,
+    /// The length of the body in bytes.
+    pub(crate) bytes: usize,
+    /// The SHA-256 of the body, in hexadecimal.
+    pub(crate) sha256: String,
 }
 
 #[derive(Serialize)]
@@ -47,26 +50,6 @@ impl Definition {
         body.sort_all_objects();
         let written = body.to_string();
         Self { id: payload.source_id.clone(), body, bytes: written.len(), sha256: hash::sha256(written) }
-    }
-
-    /// Its id.
-    pub(crate) fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Returns the JSON to send, with members in alphabetical order.
-    pub(crate) fn body(&self) -> &Value {
-        &self.body
-    }
-
-    /// Returns its length in bytes.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Returns its SHA-256, in hexadecimal.
-    pub(crate) fn sha256(&self) -> &str {
-        &self.sha256
     }
 
     /// Returns true if `registered` is this definition. Further members of the API are ignored.
@@ -120,15 +103,15 @@ mod tests {
     fn what_is_sent_is_the_definition_alone_in_canonical_form() {
         let sent = r#"{"attributeMappings":[],"configuration":{"awsAccountId":"123456789012","region":"us-east-1","roleArn":"arn:aws:iam::123456789012:role/genesys"},"eventStreamType":"aws-eventbridge","filters":[{"conditions":[{"field":"f","operator":"eq","value":{"a":2,"b":1}}],"eventType":"e"}],"id":"orders","transformations":[{"sourceField":"s","targetField":"t","type":"direct"}]}"#;
         let definition = Definition::of(&payload());
-        assert_eq!(definition.body().to_string(), sent);
-        assert_eq!(definition.bytes(), sent.len());
-        assert_eq!(definition.sha256(), "d85ddd6061d72b5cd69212e541205b28ac4eeceb708adffc552deba971df3cc3");
+        assert_eq!(definition.body.to_string(), sent);
+        assert_eq!(definition.bytes, sent.len());
+        assert_eq!(definition.sha256, "d85ddd6061d72b5cd69212e541205b28ac4eeceb708adffc552deba971df3cc3");
     }
 
     #[test]
     fn the_same_definition_is_known_whatever_the_api_tells_beside_it() {
         let definition = Definition::of(&payload());
-        let mut there = definition.body().clone();
+        let mut there = definition.body.clone();
         there["version"] = 7.into();
         there["transformations"][0]["path"] = Value::Null;
         there["filters"][0]["conditions"][0]["value"]["a"] = json!(2.0);
@@ -138,7 +121,7 @@ mod tests {
     #[test]
     fn another_definition_is_not_taken_for_the_same() {
         let definition = Definition::of(&payload());
-        let same = definition.body().clone();
+        let same = definition.body.clone();
         let change = |pointer: &str, value: Value| {
             let mut other = same.clone();
             *other.pointer_mut(pointer).unwrap() = value;

@@ -96,7 +96,7 @@ impl JobHandler for StreamConfigurator {
 }
 
 fn too_large(definition: &Definition) -> Option<Violation> {
-    let bytes = definition.bytes();
+    let bytes = definition.bytes;
     (bytes > MAX_BYTES).then(|| {
         let message =
             format!("the definition has {bytes} bytes as JSON; at most {MAX_BYTES} are taken: send less of it");

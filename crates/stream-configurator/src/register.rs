@@ -87,7 +87,7 @@ async fn attempt(streams: &impl EventStreams, order: Order<'_>, sent: &mut bool)
             continue;
         }
         conflicts += 1;
-        info!(source_id = order.definition.id(), conflicts, "another version is there: {}", conflict.message);
+        info!(source_id = order.definition.id, conflicts, "another version is there: {}", conflict.message);
         let gives_up = !overwrites || conflicts > MOST_ROUNDS;
         if gives_up && !*sent {
             return Err(conflict_error(conflict, order, &version, conflicts));
@@ -95,7 +95,7 @@ async fn attempt(streams: &impl EventStreams, order: Order<'_>, sent: &mut bool)
         if conflicts > 1 {
             pause(waits.next().unwrap_or_default(), order.stop).await?;
         }
-        match streams.get(order.definition.id()).await? {
+        match streams.get(&order.definition.id).await? {
             Some(found) if order.definition.is(&found.body) => return Ok(unchanged(found, conflicts)),
             _ if gives_up => return Err(conflict_error(conflict, order, &version, conflicts)),
             Some(found) => version = version.after(&found.etag.ok_or_else(no_version)?),

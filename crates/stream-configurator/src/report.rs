@@ -44,7 +44,7 @@ impl StreamReport {
             status: registered.status,
             etag: registered.etag,
             region: payload.configuration.region,
-            payload_sha256: definition.sha256().to_owned(),
+            payload_sha256: definition.sha256.clone(),
             unchanged: registered.unchanged,
             conflicts_resolved: registered.conflicts_resolved,
             validation_success_rate: rate,

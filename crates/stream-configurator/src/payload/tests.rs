@@ -295,7 +295,7 @@ fn a_definition_has_at_most_262144_bytes() {
     let rules = rules();
     let sized = |bytes: usize| {
         let mut changed = with("/filters/0/eventType", &json!(""));
-        let short = crate::definition::Definition::of(&serde_json::from_value(changed.clone()).unwrap()).bytes();
+        let short = crate::definition::Definition::of(&serde_json::from_value(changed.clone()).unwrap()).bytes;
         // Each of these letters is two bytes and one character.
         changed["filters"][0]["eventType"] = format!("{}{}", "é", "e".repeat(bytes - short - 2)).into();
         changed

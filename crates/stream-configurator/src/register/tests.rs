@@ -59,7 +59,7 @@ fn other(etag: &str) -> Option<StoredDefinition> {
 }
 
 fn same() -> Option<StoredDefinition> {
-    let body = definition().body().clone();
+    let body = definition().body.clone();
     Some(StoredDefinition { status: 200, etag: Some("same".to_owned()), body })
 }
 
