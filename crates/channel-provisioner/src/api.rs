@@ -66,8 +66,7 @@ impl<'a> GenesysChannels<'a> {
 
     /// Checks whether this routing queue exists.
     pub(crate) async fn has_queue(&self, id: &str) -> Result<bool, JobError> {
-        let request = ApiRequest::get(QUEUE).at(format!("/api/v2/routing/queues/{id}")).about("id", id);
-        let request = request.expect(&[200, 404]);
+        let request = ApiRequest::get(QUEUE).ids(&[id]).about("id", id).expect(&[200, 404]);
         let answer = self.job.send(request).await?;
         if answer.status == 200 {
             answer.json::<Map<String, Value>>()?;
@@ -77,7 +76,7 @@ impl<'a> GenesysChannels<'a> {
 
     /// Reads the channel with this id, if reads show it.
     pub(crate) async fn find(&self, id: Uuid) -> Result<Option<ChannelAnswer>, JobError> {
-        let request = ApiRequest::get(CHANNEL).at(format!("{CHANNELS}/{id}")).expect(&[200, 404]);
+        let request = ApiRequest::get(CHANNEL).ids(&[&id.to_string()]).expect(&[200, 404]);
         let answer = self.job.send(request).await?;
         Ok(if answer.status == 200 { Some(parse_created(&answer, id)?) } else { None })
     }

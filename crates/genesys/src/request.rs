@@ -118,6 +118,18 @@ impl ApiRequest {
         self
     }
 
+    /// Fills the placeholders of the path's template with `ids`, in their order, each encoded as one segment.
+    #[must_use]
+    pub fn ids(self, ids: &[&str]) -> Self {
+        let mut ids = ids.iter();
+        let segment = |part: &str| match part.strip_prefix('{').and_then(|_| ids.next()) {
+            Some(id) => encode_segment(id),
+            None => part.to_owned(),
+        };
+        let segments: Vec<String> = self.endpoint.split('/').map(segment).collect();
+        self.at(segments.join("/"))
+    }
+
     /// Adds a pair to the query; it is encoded here.
     #[must_use]
     #[expect(clippy::needless_pass_by_value, reason = "texts and numbers alike")]
@@ -128,7 +140,7 @@ impl ApiRequest {
 
     /// Sets a header. A value that no header can hold fails the call with `rejected`, unsent.
     #[must_use]
-    pub fn header(mut self, name: HeaderName, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Self {
         match HeaderValue::from_bytes(value.as_bytes()) {
             Ok(value) => drop(self.headers.insert(name, value)),
             Err(_) => self.flaw = Some(format!("header {name} cannot hold {value:?}")),
@@ -216,6 +228,12 @@ impl ApiRequest {
     }
 }
 
+/// Percent-encodes everything but unreserved characters.
+fn encode_segment(id: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    id.bytes().map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
 /// The jobs for which a request is sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'a> {
@@ -245,6 +263,24 @@ mod tests {
         }
         assert_eq!(ApiRequest::post(endpoint).repeat, RepeatSafety::LookUpFirst);
         assert_eq!(ApiRequest::post(endpoint).safe_to_repeat().repeat, RepeatSafety::Safe);
+    }
+
+    #[test]
+    fn an_id_is_one_segment_of_a_path_whatever_is_in_it() {
+        let path = |endpoint, ids: &[&str]| ApiRequest::get(endpoint).ids(ids).path.unwrap();
+        assert_eq!(
+            path("/api/v2/emails/{conversationId}/messages/{messageId}", &["c-1", "<a/../b?c@d>"]),
+            "/api/v2/emails/c-1/messages/%3Ca%2F..%2Fb%3Fc%40d%3E"
+        );
+        for (id, written) in [
+            ("8a1f-x_y~z.1", "8a1f-x_y~z.1"),
+            ("..x", "..x"),
+            ("a/../b?c#d é", "a%2F..%2Fb%3Fc%23d%20%C3%A9"),
+            ("a b?c#d%", "a%20b%3Fc%23d%25"),
+            ("ü", "%C3%BC"),
+        ] {
+            assert_eq!(path("/api/v2/things/{id}", &[id]), format!("/api/v2/things/{written}"));
+        }
     }
 
     #[test]

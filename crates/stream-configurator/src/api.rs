@@ -67,7 +67,7 @@ impl<'a> GenesysEventStreams<'a> {
 
 impl EventStreams for GenesysEventStreams<'_> {
     async fn put(&self, definition: &Definition, if_match: &str) -> Result<Put, ApiError> {
-        let request = ApiRequest::put(ENDPOINT).at(path(&definition.id)).if_match(if_match).json(&definition.body);
+        let request = ApiRequest::put(ENDPOINT).ids(&[&definition.id]).if_match(if_match).json(&definition.body);
         match self.job.send(request).await {
             Ok(answer) => {
                 answer.json_of(&definition.id)?;
@@ -79,18 +79,13 @@ impl EventStreams for GenesysEventStreams<'_> {
     }
 
     async fn get(&self, id: &str) -> Result<Option<StoredDefinition>, ApiError> {
-        let answer = self.job.send(ApiRequest::get(ENDPOINT).at(path(id)).about("id", id).expect(&[200, 404])).await?;
+        let answer = self.job.send(ApiRequest::get(ENDPOINT).ids(&[id]).about("id", id).expect(&[200, 404])).await?;
         if answer.status == 404 {
             return Ok(None);
         }
         let etag = answer.header("etag").map(str::to_owned);
         Ok(Some(StoredDefinition { status: answer.status, etag, body: answer.json()? }))
     }
-}
-
-/// Returns the path of a definition. Its id needs no encoding, because all its characters are allowed in paths.
-fn path(id: &str) -> String {
-    format!("/api/v2/configuration/event-streams/{id}")
 }
 
 fn is_conflict(error: &ApiError) -> bool {

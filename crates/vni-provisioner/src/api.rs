@@ -10,7 +10,7 @@ use genfleet_core::{
     handler::JobContext,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::payload::InterfacePlan;
@@ -109,16 +109,9 @@ pub(crate) async fn create(job: &JobContext, plan: &InterfacePlan) -> Result<Str
 
 /// Deletes a connection.
 pub(crate) async fn delete(job: &JobContext, interface_id: &str) -> Result<Deleted, ApiError> {
-    let path = format!("{CONNECTIONS}/{}", segment(interface_id));
-    let request = ApiRequest::delete(CONNECTION).at(path).expect(&[200, 202, 204, 404]);
+    let request = ApiRequest::delete(CONNECTION).ids(&[interface_id]).expect(&[200, 202, 204, 404]);
     let answer = job.send(request).await?;
     Ok(if answer.status == 404 { Deleted::NotThere } else { Deleted::Removed })
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Sync {
-    force_sync: bool,
 }
 
 #[derive(Deserialize)]
@@ -129,8 +122,7 @@ struct Syncing {
 
 /// Starts the synchronisation of a routing table, and returns its expected hash. Safe to repeat.
 pub(crate) async fn sync(job: &JobContext, table_id: &str) -> Result<String, ApiError> {
-    let path = format!("{}/sync", table_path(table_id));
-    let request = ApiRequest::post(SYNC).at(path).json(&Sync { force_sync: true }).safe_to_repeat();
+    let request = ApiRequest::post(SYNC).ids(&[table_id]).json(&json!({ "forceSync": true })).safe_to_repeat();
     Ok(job.send(request).await?.json::<Syncing>()?.expected_hash)
 }
 
@@ -142,34 +134,6 @@ struct Table {
 
 /// Reads the current hash of a routing table, without retries, because a failed check counts as one.
 pub(crate) async fn current_hash(job: &JobContext, table_id: &str) -> Result<Option<String>, ApiError> {
-    let request = ApiRequest::get(TABLE).at(table_path(table_id)).about("id", table_id).once();
+    let request = ApiRequest::get(TABLE).ids(&[table_id]).about("id", table_id).once();
     Ok(job.send(request).await?.json::<Table>()?.current_hash)
-}
-
-fn table_path(table_id: &str) -> String {
-    format!("/api/v2/architect/networking/routingtables/{}", segment(table_id))
-}
-
-/// Encodes text as one segment of a path.
-fn segment(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let encoded = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    text.bytes().map(encoded).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_stays_one_segment_whatever_is_in_it() {
-        for (id, written) in [
-            ("rt-9876543210", "rt-9876543210"),
-            ("a/../b", "a%2F..%2Fb"),
-            ("a b?c#d%", "a%20b%3Fc%23d%25"),
-            ("ü", "%C3%BC"),
-        ] {
-            assert_eq!(segment(id), written);
-        }
-    }
 }

@@ -110,13 +110,12 @@ impl<'a> GenesysWebDeployments<'a> {
 
     /// Reads the flow, if it exists.
     pub(crate) async fn flow(&self, id: &str) -> Result<Option<Object>, JobError> {
-        self.object(ApiRequest::get(FLOW).at(format!("/api/v2/flows/{id}")).about("id", id)).await
+        self.object(ApiRequest::get(FLOW).ids(&[id]).about("id", id)).await
     }
 
     /// Checks whether this routing queue exists.
     pub(crate) async fn has_queue(&self, id: &str) -> Result<bool, JobError> {
-        let request = ApiRequest::get(QUEUE).at(format!("/api/v2/routing/queues/{id}")).about("id", id);
-        Ok(self.object(request).await?.is_some())
+        Ok(self.object(ApiRequest::get(QUEUE).ids(&[id]).about("id", id)).await?.is_some())
     }
 
     /// Checks whether this version of a flow uses the queue; `None` if the platform does not report it.
@@ -135,18 +134,17 @@ impl<'a> GenesysWebDeployments<'a> {
 
     /// Lists all deployments. The list shows fewer members than a read of one.
     pub(crate) async fn deployments(&self) -> Result<Listing, JobError> {
-        self.list(DEPLOYMENTS, DEPLOYMENTS).await
+        self.list(ApiRequest::get(DEPLOYMENTS)).await
     }
 
     /// Lists the drafts of all configurations.
     pub(crate) async fn configurations(&self) -> Result<Listing, JobError> {
-        self.list(CONFIGURATIONS, CONFIGURATIONS).await
+        self.list(ApiRequest::get(CONFIGURATIONS)).await
     }
 
     /// Lists the published versions of a configuration. Empty if it does not exist.
     pub(crate) async fn published_versions(&self, id: &str) -> Result<Vec<Object>, JobError> {
-        let listed = self.list(VERSIONS, &format!("{CONFIGURATIONS}/{id}/versions")).await;
-        let mut versions = match listed {
+        let mut versions = match self.list(ApiRequest::get(VERSIONS).ids(&[id])).await {
             Ok(listing) => listing.entities,
             Err(error) if error.class == ErrorClass::Permanent && error.status == Some(404) => Vec::new(),
             Err(error) => return Err(error),
@@ -177,20 +175,17 @@ impl<'a> GenesysWebDeployments<'a> {
 
     /// Reads the draft of a configuration, if reads show it.
     pub(crate) async fn draft(&self, id: &str) -> Result<Option<Object>, JobError> {
-        let request = ApiRequest::get(DRAFT).at(format!("{CONFIGURATIONS}/{id}/versions/draft")).about("id", id);
-        self.object(request).await
+        self.object(ApiRequest::get(DRAFT).ids(&[id]).about("id", id)).await
     }
 
     /// Changes the draft of a configuration.
     pub(crate) async fn put_draft(&self, id: &str, body: &Object) -> Result<Changed, JobError> {
-        self.put(ApiRequest::put(DRAFT).at(format!("{CONFIGURATIONS}/{id}/versions/draft")).json(body)).await
+        self.put(ApiRequest::put(DRAFT).ids(&[id]).json(body)).await
     }
 
     /// Publishes the draft of a configuration.
     pub(crate) async fn publish(&self, id: &str) -> Ordered {
-        let ordered =
-            self.order(ApiRequest::post(PUBLISH).at(format!("{CONFIGURATIONS}/{id}/versions/draft/publish"))).await;
-        match ordered {
+        match self.order(ApiRequest::post(PUBLISH).ids(&[id])).await {
             Ordered::Made(version) if published_version(&version).is_none() => {
                 Ordered::Lost(ambiguous_answer("the answer to publishing shows no published version"))
             }
@@ -200,8 +195,8 @@ impl<'a> GenesysWebDeployments<'a> {
 
     /// Deletes a configuration.
     pub(crate) async fn delete_configuration(&self, id: &str) -> Result<Deleted, JobError> {
-        let request = ApiRequest::delete(CONFIGURATION).at(format!("{CONFIGURATIONS}/{id}"));
-        let answer = self.job.send(request.expect(&[200, 202, 204, 404, 410]).may_say_nothing()).await?;
+        let request = ApiRequest::delete(CONFIGURATION).ids(&[id]).expect(&[200, 202, 204, 404, 410]);
+        let answer = self.job.send(request.may_say_nothing()).await?;
         Ok(if matches!(answer.status, 404 | 410) { Deleted::NotThere } else { Deleted::Removed })
     }
 
@@ -212,17 +207,17 @@ impl<'a> GenesysWebDeployments<'a> {
 
     /// Reads the deployment, if reads show it.
     pub(crate) async fn deployment(&self, id: &str) -> Result<Option<Object>, JobError> {
-        self.object(ApiRequest::get(DEPLOYMENT).at(format!("{DEPLOYMENTS}/{id}")).about("id", id)).await
+        self.object(ApiRequest::get(DEPLOYMENT).ids(&[id]).about("id", id)).await
     }
 
     /// Changes a deployment.
     pub(crate) async fn put_deployment(&self, id: &str, body: &Object) -> Result<Changed, JobError> {
-        self.put(ApiRequest::put(DEPLOYMENT).at(format!("{DEPLOYMENTS}/{id}")).json(body)).await
+        self.put(ApiRequest::put(DEPLOYMENT).ids(&[id]).json(body)).await
     }
 
     /// Reads the configuration version that a deployment serves, if it serves one.
     pub(crate) async fn served_version(&self, id: &str) -> Result<Option<Object>, JobError> {
-        let served = self.object(ApiRequest::get(ACTIVE).at(format!("{DEPLOYMENTS}/{id}/configurations"))).await?;
+        let served = self.object(ApiRequest::get(ACTIVE).ids(&[id])).await?;
         Ok(served.and_then(|answer| answer.get("configurationVersion")?.as_object().cloned()))
     }
 
@@ -232,8 +227,8 @@ impl<'a> GenesysWebDeployments<'a> {
     }
 
     /// Reads all pages of a list with a cursor.
-    async fn list(&self, endpoint: &'static str, path: &str) -> Result<Listing, JobError> {
-        let listed = self.job.list(Pages::<Object>::by_cursor(ApiRequest::get(endpoint).at(path))).await?;
+    async fn list(&self, request: ApiRequest) -> Result<Listing, JobError> {
+        let listed = self.job.list(Pages::<Object>::by_cursor(request)).await?;
         let counted = listed.entities.len() as u64;
         Ok(Listing { total: listed.total.unwrap_or(0).max(counted), entities: listed.entities })
     }

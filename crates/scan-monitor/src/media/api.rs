@@ -126,8 +126,8 @@ struct UrlResponse {
 /// Finds one medium of a message conversation.
 pub(crate) async fn medium(job: &JobContext, medium: &MessageMedia) -> Result<Located, ApiError> {
     let MessageMedia { conversation_id, communication_id, media_id } = medium;
-    let path = fill(MEDIUM, &[conversation_id, communication_id, media_id]);
-    let data: MediaData = job.send(ApiRequest::get(MEDIUM).at(path).about("id", media_id)).await?.json()?;
+    let request = ApiRequest::get(MEDIUM).ids(&[conversation_id, communication_id, media_id]).about("id", media_id);
+    let data: MediaData = job.send(request).await?.json()?;
     Ok(match (data.status.as_deref(), data.url) {
         (Some("invalid"), _) => Located::Invalid,
         (Some("uploading"), _) | (_, None) => Located::NotYet,
@@ -142,8 +142,8 @@ pub(crate) async fn medium(job: &JobContext, medium: &MessageMedia) -> Result<Lo
 
 /// Finds all attachments of a message.
 pub(crate) async fn message(job: &JobContext, conversation: &str, message: &str) -> Result<Located, ApiError> {
-    let path = fill(MESSAGE, &[conversation, message]);
-    let found: Message = job.send(ApiRequest::get(MESSAGE).at(path).about("id", message)).await?.json()?;
+    let request = ApiRequest::get(MESSAGE).ids(&[conversation, message]).about("id", message);
+    let found: Message = job.send(request).await?.json()?;
     let content = found.normalized_message.and_then(|message| message.content).unwrap_or_default();
     let attachments = content.into_iter().filter_map(|content| content.attachment);
     let offered = attachments.filter_map(|attachment| {
@@ -160,8 +160,8 @@ pub(crate) async fn message(job: &JobContext, conversation: &str, message: &str)
 /// Finds one attachment of an e-mail.
 pub(crate) async fn email(job: &JobContext, email: &EmailAttachment) -> Result<Located, ApiError> {
     let EmailAttachment { conversation_id, message_id, attachment_id } = email;
-    let path = fill(EMAIL, &[conversation_id, message_id]);
-    let found: EmailMessage = job.send(ApiRequest::get(EMAIL).at(path).about("id", message_id)).await?.json()?;
+    let request = ApiRequest::get(EMAIL).ids(&[conversation_id, message_id]).about("id", message_id);
+    let found: EmailMessage = job.send(request).await?.json()?;
     let mut attachments = found.attachments.unwrap_or_default().into_iter();
     let Some(attachment) = attachments.find(|one| one.id.as_ref() == Some(attachment_id)) else {
         return Ok(Located::NoAttachment);
@@ -177,7 +177,7 @@ pub(crate) async fn email(job: &JobContext, email: &EmailAttachment) -> Result<L
 
 /// Finds the content of a document.
 pub(crate) async fn document(job: &JobContext, document: &str) -> Result<Located, ApiError> {
-    let request = ApiRequest::get(CONTENT).at(fill(CONTENT, &[document])).expect(&[200, 202]).may_say_nothing();
+    let request = ApiRequest::get(CONTENT).ids(&[document]).expect(&[200, 202]).may_say_nothing();
     let answer = job.send(request).await?;
     if answer.status == 202 {
         return Ok(Located::NotYet);
@@ -219,7 +219,7 @@ pub(crate) async fn flag(
     attributes: &Map<String, Value>,
 ) -> Result<(), ApiError> {
     let endpoint = if is_email { EMAIL_ATTRIBUTES } else { MESSAGE_ATTRIBUTES };
-    let request = ApiRequest::patch(endpoint).at(fill(endpoint, &[conversation, participant]));
+    let request = ApiRequest::patch(endpoint).ids(&[conversation, participant]);
     let request = request.expect(TAKEN).may_say_nothing().safe_to_repeat();
     job.send(request.json(&json!({ "attributes": attributes }))).await.map(drop)
 }
@@ -231,41 +231,27 @@ pub(crate) async fn tag_of(job: &JobContext, conversation: &str) -> Result<Optio
     struct Conversation {
         external_tag: Option<String>,
     }
-    let request = ApiRequest::get(CONVERSATION).at(fill(CONVERSATION, &[conversation])).about("id", conversation);
+    let request = ApiRequest::get(CONVERSATION).ids(&[conversation]).about("id", conversation);
     let found: Conversation = job.send(request).await?.json()?;
     Ok(found.external_tag.filter(|tag| !tag.is_empty()))
 }
 
 /// Sets the external tag of a conversation.
 pub(crate) async fn set_tag(job: &JobContext, conversation: &str, tag: &str) -> Result<(), ApiError> {
-    let request = ApiRequest::put(TAGS).at(fill(TAGS, &[conversation])).expect(TAKEN).may_say_nothing();
+    let request = ApiRequest::put(TAGS).ids(&[conversation]).expect(TAKEN).may_say_nothing();
     job.send(request.json(&json!({ "externalTag": tag }))).await.map(drop)
 }
 
 /// Disconnects a conversation. It is no error if it is already disconnected.
 pub(crate) async fn disconnect(job: &JobContext, conversation: &str) -> Result<(), ApiError> {
-    let request = ApiRequest::post(DISCONNECT).at(fill(DISCONNECT, &[conversation]));
+    let request = ApiRequest::post(DISCONNECT).ids(&[conversation]);
     job.send(request.expect(TAKEN).may_say_nothing().safe_to_repeat()).await.map(drop)
 }
 
 /// Deletes a document. It is no error if it no longer exists.
 pub(crate) async fn delete(job: &JobContext, document: &str) -> Result<(), ApiError> {
-    let request = ApiRequest::delete(DOCUMENT).at(fill(DOCUMENT, &[document]));
+    let request = ApiRequest::delete(DOCUMENT).ids(&[document]);
     job.send(request.expect(&[200, 202, 204, 404, 410]).may_say_nothing()).await.map(drop)
-}
-
-/// Fills the placeholders of a path template with ids, each encoded as one segment.
-fn fill(template: &str, ids: &[&str]) -> String {
-    let mut ids = ids.iter();
-    let segment = |part: &str| {
-        if part.starts_with('{') { ids.next().map(|id| encode(id)).unwrap_or_default() } else { part.to_owned() }
-    };
-    template.split('/').map(segment).collect::<Vec<_>>().join("/")
-}
-
-fn encode(id: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    id.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 fn limit_length(text: Option<String>) -> Option<String> {
@@ -275,15 +261,6 @@ fn limit_length(text: Option<String>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_id_is_one_segment_of_a_path_whatever_is_in_it() {
-        assert_eq!(
-            fill(EMAIL, &["c-1", "<a/../b?c@d>"]),
-            "/api/v2/conversations/emails/c-1/messages/%3Ca%2F..%2Fb%3Fc%40d%3E"
-        );
-        assert_eq!(fill(DOCUMENT, &["..x"]), "/api/v2/contentmanagement/documents/..x");
-    }
 
     #[test]
     fn a_download_is_on_the_host_of_the_api_with_scheme_and_port() {

@@ -144,7 +144,7 @@ impl<'a> Integrations<'a> {
 
     /// Reads the maximum number of integrations of this type, if the API reports it.
     pub(crate) async fn max_instances(&self) -> Result<Option<u64>, JobError> {
-        let request = ApiRequest::get(TYPE).at(format!("/api/v2/integrations/types/{EVENTBRIDGE}"));
+        let request = ApiRequest::get(TYPE).ids(&[EVENTBRIDGE]);
         Ok(self.job.send(request.about("id", EVENTBRIDGE)).await?.json::<IntegrationType>()?.max_instances)
     }
 
@@ -170,7 +170,7 @@ impl<'a> Integrations<'a> {
 
     /// Reads the configuration, if reads show it. `name` is the integration's.
     pub(crate) async fn config(&self, id: &str, name: &str) -> Result<Option<IntegrationConfig>, JobError> {
-        let request = ApiRequest::get(CONFIG).at(config_path(id)).expect(&[200, 404, 408, 410]);
+        let request = ApiRequest::get(CONFIG).ids(&[id]).expect(&[200, 404, 408, 410]);
         let answer = self.job.send(request).await?;
         if NOT_THERE.contains(&answer.status) {
             return Ok(None);
@@ -184,7 +184,7 @@ impl<'a> Integrations<'a> {
     /// Replaces the version in `config` by `config`. Safe to repeat: after a lost answer, a repeat can only find that
     /// its own change has made its version stale.
     pub(crate) async fn replace(&self, id: &str, config: &IntegrationConfig) -> Result<Replaced, ApiError> {
-        match self.job.send(ApiRequest::put(CONFIG).at(config_path(id)).json(config)).await {
+        match self.job.send(ApiRequest::put(CONFIG).ids(&[id]).json(config)).await {
             Ok(answer) => {
                 let body: Map<String, Value> = answer.json()?;
                 Ok(Replaced::Done(body.get("version").and_then(Value::as_i64)))
@@ -196,14 +196,14 @@ impl<'a> Integrations<'a> {
 
     /// Sets the requested state of the integration: `ENABLED` or `DISABLED`.
     pub(crate) async fn intend(&self, id: &str, state: &str) -> Result<(), JobError> {
-        let request = ApiRequest::patch(INTEGRATION).at(path(id)).json(&json!({ "intendedState": state }));
+        let request = ApiRequest::patch(INTEGRATION).ids(&[id]).json(&json!({ "intendedState": state }));
         self.job.send(request).await?;
         Ok(())
     }
 
     /// Reads the integration, if reads show it.
     pub(crate) async fn look(&self, id: &str) -> Result<Option<Integration>, JobError> {
-        let request = ApiRequest::get(INTEGRATION).at(path(id)).about("id", id).expect(&[200, 404, 408, 410]);
+        let request = ApiRequest::get(INTEGRATION).ids(&[id]).about("id", id).expect(&[200, 404, 408, 410]);
         let answer = self.job.send(request).await?;
         Ok(if NOT_THERE.contains(&answer.status) { None } else { Some(answer.json()?) })
     }
@@ -235,18 +235,4 @@ fn nameless(answer: &ApiAnswer) -> JobError {
     let message = format!("the API answered {} with a body that has no id", answer.status);
     let error = JobError::permanent("unexpected_response", message);
     JobError { status: Some(answer.status), request_id: answer.request_id.clone(), ..error }
-}
-
-fn path(id: &str) -> String {
-    format!("{INTEGRATIONS}/{}", encode_id(id))
-}
-
-fn config_path(id: &str) -> String {
-    format!("{}/config/current", path(id))
-}
-
-/// Encodes an id as one segment of a path. Ids of the platform are UUIDs, which need no encoding.
-fn encode_id(id: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    id.bytes().map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
