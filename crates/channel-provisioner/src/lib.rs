@@ -13,7 +13,6 @@ use genfleet_core::{
     options::ConfigError,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
@@ -106,7 +105,7 @@ impl JobHandler for ChannelProvisioner {
     ) -> Result<Progress<Self>, JobError> {
         let channel = Channel::of(&job.id, payload, self.max_concurrent_sessions);
         // A job that returns after an error has not waited.
-        let forgotten = |error: JobError| error.with_state(json!(ChannelState::default()));
+        let forgotten = |error: JobError| error.with_state(&ChannelState::default());
         self.provision(job, channel, &state).await.map_err(forgotten)
     }
 }

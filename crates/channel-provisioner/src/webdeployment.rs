@@ -121,7 +121,7 @@ impl JobHandler for WebDeploymentProvisioner {
                 }
                 Ok(Progress::Begun { state: steps.state, again_in })
             }
-            Err(error) => Err(steps.state.attach_to(error)),
+            Err(error) => Err(error.with_state(&steps.state)),
         }
     }
 }

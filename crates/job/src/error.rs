@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::Violations;
@@ -109,8 +110,7 @@ impl JobError {
 
     /// Adds the state for the next attempt.
     #[must_use]
-    pub fn with_state(mut self, state: Value) -> Self {
-        self.state = Some(state);
-        self
+    pub fn with_state(self, state: &impl Serialize) -> Self {
+        Self { state: serde_json::to_value(state).ok(), ..self }
     }
 }

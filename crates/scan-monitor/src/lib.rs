@@ -201,7 +201,7 @@ impl ScanMonitor {
         match (error.class, error.status) {
             // The error does not concern this scan, so no attempt counts. The core knows when to continue.
             (ErrorClass::Held { .. } | ErrorClass::Credentials | ErrorClass::Interrupted, _) => {
-                Err(Box::new(JobError::from(error).with_state(json(&ScanState::from(scan)))))
+                Err(Box::new(JobError::from(error).with_state(&ScanState::from(scan))))
             }
             (ErrorClass::Permanent, Some(404)) if Pace::may_be_unknown(age) => {
                 Ok(self.again(job, scan, Duration::ZERO))
@@ -223,8 +223,8 @@ impl ScanMonitor {
                 Ok(self.again(job, scan, error.retry_after))
             }
             (ErrorClass::Transient | ErrorClass::Ambiguous | ErrorClass::Permanent, _) => {
-                let state = Some(json(&ScanState::from(scan)));
-                Err(Box::new(JobError { report: Some(json(&report())), state, ..error.into() }))
+                let error = JobError { report: Some(json(&report())), ..error.into() };
+                Err(Box::new(error.with_state(&ScanState::from(scan))))
             }
         }
     }

@@ -249,7 +249,7 @@ fn wait(job: &JobContext, state: &MediaState) -> Result<Progress<MediaScan>, Box
         let message =
             format!("the platform still says after {waited} s that the file is not there yet; see --settle-timeout");
         let error = JobError::new(ErrorClass::Transient, "media_not_ready", message);
-        return Err(Box::new(error.with_state(json(&state))));
+        return Err(Box::new(error.with_state(&state)));
     }
     Ok(Progress::Begun { state, again_in: NOT_YET })
 }

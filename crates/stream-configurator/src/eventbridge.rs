@@ -96,5 +96,5 @@ fn add_state(mut error: JobError, state: &State) -> JobError {
     if error.class == ErrorClass::Permanent {
         return error;
     }
-    error.with_state(serde_json::to_value(state).unwrap_or_default())
+    error.with_state(state)
 }

@@ -9,7 +9,6 @@ use genfleet_core::{
     retry,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -65,7 +64,7 @@ pub(crate) async fn register(streams: &impl EventStreams, order: Order<'_>) -> R
     let result = attempt(streams, order, &mut sent).await;
     result.map_err(|error| {
         let remembers = sent && error.class != ErrorClass::Permanent;
-        if remembers { error.with_state(json!(StreamState { unanswered: true })) } else { error }
+        if remembers { error.with_state(&StreamState { unanswered: true }) } else { error }
     })
 }
 

@@ -180,7 +180,7 @@ impl VniProvisioner {
         if ended.details.get("rolledBack") == Some(&true.into()) {
             self.recent.record_absent(plan);
         }
-        state.attach_to(ended)
+        ended.with_state(state)
     }
 
     async fn route(
@@ -194,7 +194,7 @@ impl VniProvisioner {
         let routed = routing::converge(job, table, self.routing_poll_interval, &mut state.routing_polls).await;
         let Err(error) = routed else { return Ok(Progress::Done(state.report(job))) };
         match rollback::judge(job, plan, &state, error) {
-            RollbackDecision::GoesOn(error) => Err(state.attach_to(error)),
+            RollbackDecision::GoesOn(error) => Err(error.with_state(&state)),
             RollbackDecision::Stays(error) => Err(error),
             RollbackDecision::Goes(failure) => Ok(at_once(VniState { undoing: Some(failure), ..state })),
         }
@@ -209,7 +209,7 @@ fn record_found(job: &JobContext, id: String) -> VniState {
 
 /// Ends an attempt without an interface. The recorded intent is removed, unless the request may have been sent.
 fn end_without_interface(error: JobError, may_be_made: bool) -> JobError {
-    VniState::ordering(may_be_made.then_some(Order::Sent)).attach_to(error)
+    error.with_state(&VniState::ordering(may_be_made.then_some(Order::Sent)))
 }
 
 /// Makes `state` durable and continues at once, in this or another process.

@@ -1,6 +1,6 @@
 //! The state of a started job, and its report.
 
-use genfleet_core::{error::JobError, failure::Failure, handler::JobContext};
+use genfleet_core::{failure::Failure, handler::JobContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -108,14 +108,6 @@ impl VniState {
         let interface_id = self.interface_id.clone().unwrap_or_default();
         let members = [("interfaceId", Value::from(interface_id)), ("rolledBack", rolled_back.into())];
         members.map(|(member, value)| (member.to_owned(), value)).into_iter().collect()
-    }
-
-    /// Adds this state to `error`, for the next attempt.
-    pub(crate) fn attach_to(&self, error: JobError) -> JobError {
-        match serde_json::to_value(self) {
-            Ok(state) => error.with_state(state),
-            Err(_) => error,
-        }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use genfleet_core::{
-    error::JobError,
     failure::Failure,
     retry::{NextLook, next_look},
 };
@@ -125,14 +124,6 @@ impl WebDeploymentState {
             NextLook::Here(wait) => NextLook::Here(wait.min(left)),
             NextLook::InQueue(wait) => NextLook::InQueue(wait.min(left)),
         })
-    }
-
-    /// Adds this state to `error`, for the next attempt.
-    pub(crate) fn attach_to(&self, error: JobError) -> JobError {
-        match serde_json::to_value(self) {
-            Ok(state) => error.with_state(state),
-            Err(_) => error,
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::*;
