@@ -13,7 +13,7 @@ use genfleet_core::{
     handler::{JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
     options::{ConfigError, duration},
-    turns::{Turn, Turns, busy},
+    turns::{Turn, Turns},
 };
 
 use self::{
@@ -139,12 +139,7 @@ impl WebDeploymentProvisioner {
         let deployment = state.target.as_ref().or(plan.deployment_id.as_ref());
         let deployment = deployment.map(|id| Wanted::Deployment(id.to_ascii_lowercase()));
         let wanted = deployment.into_iter().chain([Wanted::Name(plan.name.clone())]);
-        wanted
-            .map(|wanted| {
-                self.turns.enter(&wanted, &job.id, has_begun).ok_or_else(|| {
-                    busy(job, "name_busy", "another job works on a deployment of that name, or on that deployment")
-                })
-            })
-            .collect()
+        let message = || "another job works on a deployment of that name, or on that deployment".to_owned();
+        wanted.map(|wanted| self.turns.enter(&wanted, job, has_begun, "name_busy", message)).collect()
     }
 }

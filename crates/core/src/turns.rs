@@ -66,9 +66,25 @@ pub struct Turn<K: Hash + Eq> {
 }
 
 impl<K: Hash + Eq + Clone> Turns<K> {
-    /// Gives `job` the right to work for `key`; `None` while another job has it. `has_begun`: an earlier attempt of it,
-    /// here or in another process, came so far that it has something to go on from.
-    pub fn enter(&self, key: &K, job: &JobId, has_begun: bool) -> Option<Turn<K>> {
+    /// Gives `job` the right to work for `key`. While another job has it, the error lets the job wait for its turn,
+    /// and no attempt counts; `code` and `message` say what it waits for. `has_begun`: an earlier attempt of it, here
+    /// or in another process, came so far that it has something to go on from.
+    #[expect(clippy::result_large_err, reason = "once per attempt")]
+    pub fn enter(
+        &self,
+        key: &K,
+        job: &JobContext,
+        has_begun: bool,
+        code: &'static str,
+        message: impl FnOnce() -> String,
+    ) -> Result<Turn<K>, JobError> {
+        self.try_enter(key, &job.id, has_begun).ok_or_else(|| {
+            let until = job.now().checked_add(BUSY_WAIT).unwrap_or(job.now());
+            JobError::new(ErrorClass::Held { until, spread: Duration::ZERO }, code, message())
+        })
+    }
+
+    fn try_enter(&self, key: &K, job: &JobId, has_begun: bool) -> Option<Turn<K>> {
         let mut all = self.lock();
         let is_free = all.holders.get(key).is_none_or(|holder| holder.lets_in(job));
         if !is_free || !(has_begun || all.is_next(key, job)) {
@@ -140,12 +156,6 @@ impl<K: Hash + Eq> Drop for Turn<K> {
     }
 }
 
-/// Makes the error of a job that has to wait for its turn. Burns nothing.
-pub fn busy(job: &JobContext, code: &'static str, message: impl Into<String>) -> JobError {
-    let until = job.now().checked_add(BUSY_WAIT).unwrap_or(job.now());
-    JobError::new(ErrorClass::Held { until, spread: Duration::ZERO }, code, message)
-}
-
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
@@ -160,12 +170,12 @@ mod tests {
     async fn an_organisation_is_worked_for_by_one_job_at_a_time_and_others_meanwhile() {
         let turns = Turns::default();
         let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let turn = turns.enter(&one, &id("a"), false).unwrap();
-        assert!(turns.enter(&one, &id("b"), false).is_none());
-        assert!(turns.enter(&one, &id("a"), false).is_none(), "not even the same id twice");
-        let other = turns.enter(&two, &id("b"), false).unwrap();
+        let turn = turns.try_enter(&one, &id("a"), false).unwrap();
+        assert!(turns.try_enter(&one, &id("b"), false).is_none());
+        assert!(turns.try_enter(&one, &id("a"), false).is_none(), "not even the same id twice");
+        let other = turns.try_enter(&two, &id("b"), false).unwrap();
         drop(turn);
-        assert!(turns.enter(&one, &id("b"), false).is_some());
+        assert!(turns.try_enter(&one, &id("b"), false).is_some());
         drop(other);
     }
 
@@ -173,54 +183,55 @@ mod tests {
     async fn a_job_that_was_turned_away_often_goes_before_newer_ones_unless_it_does_not_come() {
         let turns = Turns::default();
         let one = Uuid::from_u128(1);
-        let turn = turns.enter(&one, &id("a"), false);
-        (1..TURNED_AWAY_OFTEN).for_each(|_| assert!(turns.enter(&one, &id("old"), false).is_none()));
+        let turn = turns.try_enter(&one, &id("a"), false);
+        (1..TURNED_AWAY_OFTEN).for_each(|_| assert!(turns.try_enter(&one, &id("old"), false).is_none()));
         drop(turn);
-        let turn = turns.enter(&one, &id("new"), false);
+        let turn = turns.try_enter(&one, &id("new"), false);
         assert!(turn.is_some(), "not that often");
-        assert!(turns.enter(&one, &id("old"), false).is_none());
+        assert!(turns.try_enter(&one, &id("old"), false).is_none());
         drop(turn);
-        assert!(turns.enter(&one, &id("newer"), false).is_none(), "the old one is next");
-        drop(turns.enter(&one, &id("old"), false).expect("it is next"));
-        assert!(turns.enter(&one, &id("newer"), false).is_some());
+        assert!(turns.try_enter(&one, &id("newer"), false).is_none(), "the old one is next");
+        drop(turns.try_enter(&one, &id("old"), false).expect("it is next"));
+        assert!(turns.try_enter(&one, &id("newer"), false).is_some());
 
-        let turn = turns.enter(&Uuid::from_u128(2), &id("a"), false);
-        (0..TURNED_AWAY_OFTEN).for_each(|_| assert!(turns.enter(&Uuid::from_u128(2), &id("gone"), false).is_none()));
+        let turn = turns.try_enter(&Uuid::from_u128(2), &id("a"), false);
+        (0..TURNED_AWAY_OFTEN)
+            .for_each(|_| assert!(turns.try_enter(&Uuid::from_u128(2), &id("gone"), false).is_none()));
         drop(turn);
-        assert!(turns.enter(&Uuid::from_u128(2), &id("new"), false).is_none());
+        assert!(turns.try_enter(&Uuid::from_u128(2), &id("new"), false).is_none());
         tokio::time::advance(BUSY_WAIT + EXPECTED_FOR).await;
-        assert!(turns.enter(&Uuid::from_u128(2), &id("new"), false).is_some());
+        assert!(turns.try_enter(&Uuid::from_u128(2), &id("new"), false).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn between_two_steps_it_is_kept_for_the_job_that_comes_back_but_not_for_ever() {
         let turns = Turns::default();
         let one = Uuid::from_u128(1);
-        turns.enter(&one, &id("a"), false).unwrap().keep(Duration::ZERO);
-        assert!(turns.enter(&one, &id("b"), false).is_none());
-        let back = turns.enter(&one, &id("a"), true).unwrap();
-        assert!(turns.enter(&one, &id("b"), false).is_none());
+        turns.try_enter(&one, &id("a"), false).unwrap().keep(Duration::ZERO);
+        assert!(turns.try_enter(&one, &id("b"), false).is_none());
+        let back = turns.try_enter(&one, &id("a"), true).unwrap();
+        assert!(turns.try_enter(&one, &id("b"), false).is_none());
         back.keep(Duration::ZERO);
         tokio::time::advance(KEPT_FOR).await;
-        assert!(turns.enter(&one, &id("b"), false).is_some());
+        assert!(turns.try_enter(&one, &id("b"), false).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_job_that_has_begun_goes_on_however_often_others_were_turned_away_meanwhile() {
         let turns = Turns::default();
         let one = Uuid::from_u128(1);
-        turns.enter(&one, &id("a"), false).unwrap().keep(Duration::ZERO);
+        turns.try_enter(&one, &id("a"), false).unwrap().keep(Duration::ZERO);
         // Its next round is late, as after a lost session.
-        (0..2 * TURNED_AWAY_OFTEN).for_each(|_| assert!(turns.enter(&one, &id("old"), false).is_none()));
-        let turn = turns.enter(&one, &id("a"), true).expect("it has begun");
-        assert!(turns.enter(&one, &id("old"), false).is_none());
+        (0..2 * TURNED_AWAY_OFTEN).for_each(|_| assert!(turns.try_enter(&one, &id("old"), false).is_none()));
+        let turn = turns.try_enter(&one, &id("a"), true).expect("it has begun");
+        assert!(turns.try_enter(&one, &id("old"), false).is_none());
         drop(turn);
 
         // It began in another process, which is gone.
-        let turn = turns.enter(&one, &id("b"), true).expect("it has begun");
-        assert!(turns.enter(&one, &id("c"), true).is_none(), "one at a time, begun or not");
+        let turn = turns.try_enter(&one, &id("b"), true).expect("it has begun");
+        assert!(turns.try_enter(&one, &id("c"), true).is_none(), "one at a time, begun or not");
         drop(turn);
-        assert!(turns.enter(&one, &id("new"), false).is_none(), "the old one is next");
-        assert!(turns.enter(&one, &id("old"), false).is_some());
+        assert!(turns.try_enter(&one, &id("new"), false).is_none(), "the old one is next");
+        assert!(turns.try_enter(&one, &id("old"), false).is_some());
     }
 }

@@ -10,7 +10,7 @@ use genfleet_core::{
     handler::{JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
     options::ConfigError,
-    turns::{Turns, busy},
+    turns::Turns,
     worker::offload,
 };
 use tokio::sync::OnceCell;
@@ -68,10 +68,8 @@ impl JobHandler for EventbridgeConfigurator {
     async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Progress<Self>, JobError> {
         let name = payload.name();
         let has_begun = state != State::default();
-        let turn = self
-            .turns
-            .enter(&name, &job.id, has_begun)
-            .ok_or_else(|| busy(job, "name_busy", format!("another job for the integration {name:?} is at work")))?;
+        let message = || format!("another job for the integration {name:?} is at work");
+        let turn = self.turns.enter(&name, job, has_begun, "name_busy", message)?;
         let mut steps = IntegrationSteps::new(job, &payload, &self.lately, state);
         match steps.run(&self.organization).await {
             Ok(reached) => {

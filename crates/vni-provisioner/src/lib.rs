@@ -16,7 +16,7 @@ use genfleet_core::{
     handler::{JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
     options::{self, ConfigError},
-    turns::{Turns, busy},
+    turns::Turns,
 };
 use ipnet::IpNet;
 use serde_json::Map;
@@ -109,10 +109,8 @@ impl JobHandler for VniProvisioner {
     async fn handle(&self, job: &JobContext, payload: Payload, state: VniState) -> Result<Progress<Self>, JobError> {
         let plan = payload.plan().map_err(|broken| JobError::invalid(broken.into()))?;
         let has_begun = state != VniState::default();
-        let Some(turn) = self.organisations.enter(&plan.organization_id, &job.id, has_begun) else {
-            let message = format!("another job of organisation {} is at work", plan.organization_id);
-            return Err(busy(job, "organization_busy", message));
-        };
+        let message = || format!("another job of organisation {} is at work", plan.organization_id);
+        let turn = self.organisations.enter(&plan.organization_id, job, has_begun, "organization_busy", message)?;
         let step = self.step(job, &plan, state).await?;
         if matches!(step, Progress::Begun { .. }) {
             turn.keep(Duration::ZERO);
