@@ -89,11 +89,7 @@ impl<'a> GenesysChannels<'a> {
             if found.is_some() || now >= until {
                 return Ok(found);
             }
-            tokio::select! {
-                biased;
-                () = self.job.stop.cancelled() => return Err(JobError::interrupted()),
-                () = sleep_until(until.min(now + BETWEEN_LOOKS)) => {}
-            }
+            self.job.unless_stopped(sleep_until(until.min(now + BETWEEN_LOOKS))).await?;
         }
     }
 

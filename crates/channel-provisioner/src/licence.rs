@@ -53,11 +53,7 @@ impl Licences {
     /// Creates `channel` if a licence is free. Waits for the lock, unless the job is stopped.
     pub(crate) async fn take(&self, job: &JobContext, channel: &Channel) -> Result<LicenceResult, JobError> {
         let api = GenesysChannels::new(job);
-        let mut recent = tokio::select! {
-            biased;
-            () = job.stop.cancelled() => return Err(JobError::interrupted()),
-            turn = self.turn.lock() => turn,
-        };
+        let mut recent = job.unless_stopped(self.turn.lock()).await?;
         let count = self.count(job, api, &mut recent).await?;
         if matches!(count, Count::Channels(total) if total >= self.limit) {
             return Ok(LicenceResult { count, ordered: None });
@@ -73,7 +69,7 @@ impl Licences {
         if let (Count::Channels(total), Some(until)) = (count, reads_settled_at)
             && total < self.limit
         {
-            job.stop.run_until_cancelled(sleep_until(until)).await.ok_or_else(JobError::interrupted)?;
+            job.unless_stopped(sleep_until(until)).await?;
             count = api.count().await?;
         }
         match count {

@@ -131,9 +131,9 @@ impl ScanMonitor {
     /// Orders a scan. The API cannot tell whether a scan was ordered, so if a process dies between an order and its
     /// record, the scan is ordered again. The permit limits how many these can be.
     async fn take_turn(&self, job: &JobContext) -> Result<(), JobError> {
-        let waiting = Arc::clone(&self.orders).acquire_owned();
-        let Some(Ok(turn)) = job.stop.run_until_cancelled(waiting).await else { return Err(JobError::interrupted()) };
-        job.keep_until_recorded(turn);
+        let turn = job.unless_stopped(Arc::clone(&self.orders).acquire_owned()).await?;
+        // The semaphore is never closed.
+        job.keep_until_recorded(turn.map_err(|_| JobError::interrupted())?);
         Ok(())
     }
 

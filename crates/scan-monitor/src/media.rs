@@ -130,7 +130,7 @@ enum Scanned {
 impl MediaScan {
     /// Fetches and scans all files of the source. A dead link is replaced once.
     async fn scan(&self, job: &JobContext, payload: &MediaPayload, kind: SourceKind<'_>) -> Result<Scanned, JobError> {
-        let trust = job.stop.run_until_cancelled(self.engine.trust()).await.ok_or_else(JobError::interrupted)?;
+        let trust = job.unless_stopped(self.engine.trust()).await?;
         let proof = trust.map_err(|Distrust { reason, why }| scan::hold_error(job, reason, why))?;
         let scanning = Scanning {
             job,

@@ -115,11 +115,7 @@ async fn send(streams: &impl EventStreams, order: Order<'_>, if_match: &str, sen
 }
 
 async fn pause(wait: Duration, stop: &CancellationToken) -> Result<(), JobError> {
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => Err(JobError::interrupted()),
-        () = tokio::time::sleep(wait) => Ok(()),
-    }
+    stop.run_until_cancelled(tokio::time::sleep(wait)).await.ok_or_else(JobError::interrupted)
 }
 
 fn unchanged(found: StoredDefinition, conflicts: u32) -> Registered {

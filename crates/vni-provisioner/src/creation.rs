@@ -8,7 +8,7 @@ use genfleet_core::{
     genesys::ApiError,
     handler::JobContext,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     api::{self, READ_LAG},
@@ -96,13 +96,13 @@ pub(crate) async fn survey(
             return Err(refusal);
         }
         if let Some(until) = job.reads_settled_at.filter(|until| looked < *until) {
-            pause(job, until.saturating_duration_since(Instant::now())).await?;
+            job.unless_stopped(sleep_until(until)).await?;
             continue;
         }
         let missing = recent.missing_in(&inventory, plan.organization_id);
         let in_the_way = missing.filter(|(missing, _)| rules.refusal(plan, &inventory.with(missing)).is_some());
         let Some((_, until)) = in_the_way else { return Ok(Survey::Free) };
-        pause(job, LOOK_EVERY.min(until.saturating_duration_since(Instant::now()))).await?;
+        job.unless_stopped(sleep_until(until.min(Instant::now() + LOOK_EVERY))).await?;
     }
 }
 
@@ -164,7 +164,7 @@ async fn look_again(
         if looked >= deadline {
             return Err(Unordered { error: not_found(doubt, error), may_be_made: false });
         }
-        pause(job, LOOK_EVERY).await.map_err(unseen)?;
+        job.unless_stopped(sleep(LOOK_EVERY)).await.map_err(unseen)?;
     }
 }
 
@@ -185,9 +185,4 @@ fn limit_reached(plan: &InterfacePlan, count: u64, limit: u64) -> JobError {
     error.details.insert("interfaces".to_owned(), count.into());
     error.details.insert("limit".to_owned(), limit.into());
     error
-}
-
-/// Waits, but not longer than the time of the attempt.
-pub(crate) async fn pause(job: &JobContext, duration: Duration) -> Result<(), JobError> {
-    job.stop.run_until_cancelled(sleep(duration)).await.ok_or_else(JobError::interrupted)
 }

@@ -41,12 +41,10 @@ impl Gateways {
                 format!("the gateway {ip} is {what} address, which is never connected to; --gateway-allow opens it");
             return Err(JobError::permanent("gateway_refused", message));
         }
-        let answer = job.stop.run_until_cancelled(timeout(self.timeout, TcpStream::connect((ip, port)))).await;
-        let why = match answer {
-            None => return Err(JobError::interrupted()),
-            Some(Ok(Ok(_connection))) => return Ok(()),
-            Some(Ok(Err(error))) => error.to_string(),
-            Some(Err(_)) => format!("no answer within {:?}", self.timeout),
+        let why = match job.unless_stopped(timeout(self.timeout, TcpStream::connect((ip, port)))).await? {
+            Ok(Ok(_connection)) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {:?}", self.timeout),
         };
         let message = format!("the gateway {ip}:{port} does not accept a connection: {why}");
         Err(JobError::new(ErrorClass::Transient, "gateway_unreachable", message))

@@ -7,10 +7,10 @@ use genfleet_core::{
     failure::Failure,
     handler::JobContext,
 };
+use tokio::time::sleep;
 
 use crate::{
     api::{self, Deleted},
-    creation::pause,
     payload::InterfacePlan,
     progress::{CODES, VniState},
 };
@@ -55,7 +55,7 @@ pub(crate) async fn remove(job: &JobContext, state: &VniState, failure: Failure)
             Ok(Deleted::NotThere) if state.may_lag(job) => {}
             other => break other,
         }
-        if let Err(interrupted) = pause(job, TRY_EVERY).await {
+        if let Err(interrupted) = job.unless_stopped(sleep(TRY_EVERY)).await {
             return interrupted;
         }
     };

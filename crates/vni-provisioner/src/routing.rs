@@ -6,8 +6,9 @@ use genfleet_core::{
     error::{ErrorClass, JobError},
     handler::JobContext,
 };
+use tokio::time::sleep;
 
-use crate::{api, creation::pause};
+use crate::api;
 
 /// Number of checks after which a table counts as not converged.
 pub(crate) const POLLS: u32 = 10;
@@ -23,7 +24,7 @@ pub(crate) async fn converge(
     let mut last_result = String::new();
     for poll in 0..POLLS {
         if poll > 0 {
-            pause(job, every).await?;
+            job.unless_stopped(sleep(every)).await?;
         }
         match look(job, table_id).await? {
             Ok(hash) if hash.as_deref() == Some(&expected) => {

@@ -131,7 +131,7 @@ impl<'a> DeploymentSteps<'a> {
     }
 
     async fn pause(&self, wait: Duration) -> Result<(), JobError> {
-        self.job.stop.run_until_cancelled(sleep(wait)).await.ok_or_else(JobError::interrupted)
+        self.job.unless_stopped(sleep(wait)).await
     }
 }
 

@@ -128,6 +128,12 @@ impl JobContext {
         self.attempts + 1 >= self.max_attempts
     }
 
+    /// Waits for `work`, unless [`stop`](Self::stop) is cancelled first: then `work` is dropped, and the error ends the
+    /// attempt.
+    pub async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, JobError> {
+        self.stop.run_until_cancelled(work).await.ok_or_else(JobError::interrupted)
+    }
+
     /// The time of day.
     pub fn now(&self) -> Timestamp {
         self.clock.now()

@@ -64,16 +64,10 @@ pub(crate) struct Scanning<'a> {
 impl Scanning<'_> {
     /// Fetches and scans one file.
     pub(crate) async fn scan(&self, offered: &Offered, took: &mut Took) -> Result<ScannedFile, ScanFailure> {
-        let stop = &self.job.stop;
-        let Some(slot) = stop.run_until_cancelled(self.engine.slot()).await else {
-            return Err(JobError::interrupted().into());
-        };
+        let slot = self.job.unless_stopped(self.engine.slot()).await?;
         let began = Instant::now();
         let link = self.resolve(&offered.link).await?;
-        let opening = self.fetcher.open(self.job, link);
-        let Some(opened) = stop.run_until_cancelled(opening).await else {
-            return Err(JobError::interrupted().into());
-        };
+        let opened = self.job.unless_stopped(self.fetcher.open(self.job, link)).await?;
         let mut file = opened.map_err(failure_of_fetch)?;
         let mut scanned = ScannedFile {
             name: offered.name.clone(),
@@ -88,10 +82,7 @@ impl Scanning<'_> {
             scanned.warning = Some(self.too_long());
             return Ok(scanned);
         }
-        let Some(streamed) = stop.run_until_cancelled(self.stream(&mut file, &mut scanned)).await else {
-            return Err(JobError::interrupted().into());
-        };
-        let last_byte = streamed?;
+        let last_byte = self.job.unless_stopped(self.stream(&mut file, &mut scanned)).await??;
         took.fetching += last_byte - began;
         took.scanning += last_byte.elapsed();
         drop(slot);

@@ -159,7 +159,6 @@ impl<'a> IntegrationSteps<'a> {
     }
 
     async fn pause(&self, wait: Duration) -> Result<(), Halt> {
-        let slept = self.job.stop.run_until_cancelled(tokio::time::sleep(wait)).await;
-        slept.ok_or_else(|| JobError::interrupted().into())
+        Ok(self.job.unless_stopped(tokio::time::sleep(wait)).await?)
     }
 }
