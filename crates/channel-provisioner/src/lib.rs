@@ -142,7 +142,7 @@ impl ChannelProvisioner {
     }
 
     fn no_licence_left(&self) -> JobError {
-        let limit = self.licences.limit();
+        let limit = self.licences.limit;
         let message = format!("all {limit} licences are taken: delete a channel, or raise --license-limit");
         JobError::permanent("license_limit_reached", message)
     }

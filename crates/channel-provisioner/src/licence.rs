@@ -20,7 +20,7 @@ use crate::{
 /// The licences for channels, and the lock for taking one.
 #[derive(Debug)]
 pub(crate) struct Licences {
-    limit: u64,
+    pub(crate) limit: u64,
     turn: Mutex<Recent>,
 }
 
@@ -43,11 +43,6 @@ impl Licences {
     /// Creates a limit of `limit` licences.
     pub(crate) fn new(limit: u32) -> Self {
         Self { limit: limit.into(), turn: Mutex::default() }
-    }
-
-    /// Returns the number of licences.
-    pub(crate) fn limit(&self) -> u64 {
-        self.limit
     }
 
     /// Creates `channel` if a licence is free. Waits for the lock, unless the job is stopped.

@@ -29,7 +29,7 @@ use self::{
     report::{EngineReport, Findings, MediaReport, MediaState, ScanResult, ScannedFile},
     scan::{ScanFailure, Scanning, Took},
 };
-use crate::json;
+use crate::{json, progress::millis};
 
 mod act;
 mod api;
@@ -115,21 +115,20 @@ impl JobHandler for MediaScan {
             return self.act(job, &payload, kind, findings).await;
         }
         match self.scan(job, &payload, kind).await? {
-            Scanned::NotYet => wait(job, &state).map_err(|error| *error),
-            Scanned::All(findings) => self.conclude(job, &payload, kind, findings).await,
+            None => wait(job, &state).map_err(|error| *error),
+            Some(findings) => self.conclude(job, &payload, kind, findings).await,
         }
     }
 }
 
-/// The result of scanning.
-enum Scanned {
-    NotYet,
-    All(Findings),
-}
-
 impl MediaScan {
-    /// Fetches and scans all files of the source. A dead link is replaced once.
-    async fn scan(&self, job: &JobContext, payload: &MediaPayload, kind: SourceKind<'_>) -> Result<Scanned, JobError> {
+    /// Fetches and scans all files of the source; `None` if they are not there yet. A dead link is replaced once.
+    async fn scan(
+        &self,
+        job: &JobContext,
+        payload: &MediaPayload,
+        kind: SourceKind<'_>,
+    ) -> Result<Option<Findings>, JobError> {
         let trust = job.unless_stopped(self.engine.trust()).await?;
         let proof = trust.map_err(|Distrust { reason, why }| scan::hold_error(job, reason, why))?;
         let scanning = Scanning {
@@ -144,7 +143,7 @@ impl MediaScan {
         'links: loop {
             let offered = match self.locate(job, kind).await? {
                 Located::Here(offered) => offered,
-                Located::NotYet => return Ok(Scanned::NotYet),
+                Located::NotYet => return Ok(None),
                 Located::Invalid => {
                     let message = "the platform says that this medium is invalid, so there is nothing to scan";
                     return Err(JobError::permanent("media_invalid", message));
@@ -174,7 +173,7 @@ impl MediaScan {
             break;
         }
         let engine = EngineReport::new(self.engine.name(), &proof);
-        Ok(Scanned::All(Findings { files, engine, fetch_ms: millis(took.fetching), scan_ms: millis(took.scanning) }))
+        Ok(Some(Findings { files, engine, fetch_ms: millis(took.fetching), scan_ms: millis(took.scanning) }))
     }
 
     async fn locate(&self, job: &JobContext, kind: SourceKind<'_>) -> Result<Located, JobError> {
@@ -259,8 +258,4 @@ fn link_expired(is_final: bool, why: &str) -> JobError {
         return JobError::permanent("link_expired", format!("{why}; ask for a new link, and send a new job"));
     }
     JobError::new(ErrorClass::Transient, "link_expired", format!("{why}; a new link of the platform was dead as well"))
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -204,7 +204,8 @@ impl ScanStatus {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+/// Converts a duration to whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -30,15 +30,6 @@ pub(crate) struct Rules {
     pub gateways: Gateways,
 }
 
-/// The existing objects for a plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Survey {
-    /// The interface exists, with this id.
-    There(String),
-    /// The interface does not exist and can be created.
-    Free,
-}
-
 /// The way in which a created interface was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ordered {
@@ -78,19 +69,20 @@ impl Rules {
     }
 }
 
-/// Reads the existing objects. Because reads lag behind writes, it waits while a recently created interface that would
-/// conflict may be missing. Interfaces of another process are unknown, so it waits for the whole lag after a takeover.
+/// Reads the existing objects. Returns the id of the interface if it exists, and `None` if it can be created. Because
+/// reads lag behind writes, it waits while a recently created interface that would conflict may be missing. Interfaces
+/// of another process are unknown, so it waits for the whole lag after a takeover.
 pub(crate) async fn survey(
     job: &JobContext,
     plan: &InterfacePlan,
     rules: &Rules,
     recent: &Recent,
-) -> Result<Survey, JobError> {
+) -> Result<Option<String>, JobError> {
     loop {
         let looked = Instant::now();
         let inventory = Inventory::read(job, plan.organization_id).await?;
         if let Some(id) = inventory.identical(plan) {
-            return Ok(Survey::There(id.to_owned()));
+            return Ok(Some(id.to_owned()));
         }
         if let Some(refusal) = rules.refusal(plan, &inventory) {
             return Err(refusal);
@@ -101,7 +93,7 @@ pub(crate) async fn survey(
         }
         let missing = recent.missing_in(&inventory, plan.organization_id);
         let in_the_way = missing.filter(|(missing, _)| rules.refusal(plan, &inventory.with(missing)).is_some());
-        let Some((_, until)) = in_the_way else { return Ok(Survey::Free) };
+        let Some((_, until)) = in_the_way else { return Ok(None) };
         job.unless_stopped(sleep_until(until.min(Instant::now() + LOOK_EVERY))).await?;
     }
 }

@@ -23,7 +23,7 @@ use serde_json::Map;
 use uuid::Uuid;
 
 use crate::{
-    creation::{Ordered, Rules, Survey, Unordered},
+    creation::{Ordered, Rules, Unordered},
     gateway::Gateways,
     payload::InterfacePlan,
     progress::Order,
@@ -143,17 +143,17 @@ impl VniProvisioner {
         state: VniState,
     ) -> Result<Progress<Self>, JobError> {
         let may_be_own = state.may_have_ordered(job);
-        let survey = creation::survey(job, plan, &self.rules, &self.recent).await;
-        match (survey, state.order) {
+        let existing = creation::survey(job, plan, &self.rules, &self.recent).await;
+        match (existing, state.order) {
             (Err(error), None) => Err(error),
             (Err(error), Some(_)) => Err(end_without_interface(error, may_be_own)),
-            (Ok(Survey::There(id)), _) if may_be_own => Ok(at_once(record_found(job, id))),
-            (Ok(Survey::There(id)), _) => self.route(job, plan, VniState::adopted(id)).await,
-            (Ok(Survey::Free), None) => {
+            (Ok(Some(id)), _) if may_be_own => Ok(at_once(record_found(job, id))),
+            (Ok(Some(id)), _) => self.route(job, plan, VniState::adopted(id)).await,
+            (Ok(None), None) => {
                 self.rules.gateways.probe(job, plan).await?;
                 Ok(at_once(VniState::ordering(Some(Order::Next))))
             }
-            (Ok(Survey::Free), Some(_)) => self.create(job, plan, may_be_own).await,
+            (Ok(None), Some(_)) => self.create(job, plan, may_be_own).await,
         }
     }
 
