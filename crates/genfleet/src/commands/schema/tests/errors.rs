@@ -59,7 +59,7 @@ const GIVEN: &str = concat!(
     r#"JobError::permanent\(\s*"([a-z_]+)"|(?:Rejection|UnreadableBody)::new\((?:id, )?"([a-z_]+)"|code: "([a-z_]+)""#,
     r#"|const (?:CODE|UNEXPECTED): &str = "([a-z_]+)"|ErrorClass::\w+(?: \{[^{}]*\})?,\s*"([a-z_]+)""#,
     r#"|(?:may_have_arrived|unknown_effect)\(repeat\), "([a-z_]+)"|ClosedReason::\w+ => \("([a-z_]+)""#,
-    r#"|scan_failure\("([a-z_]+)"|busy\(job, "([a-z_]+)""#,
+    r#"|scan_failure\("([a-z_]+)"|job, has_begun, "([a-z_]+)""#,
 );
 
 /// The codes that errors are given in `folder`, outside of tests.
