@@ -1,5 +1,5 @@
-//! All delays: between attempts of a job (pure, in the queue), between retries of one request and between connection
-//! attempts to the broker (in memory, with full jitter).
+//! Delays that several crates need: between attempts of a job (pure, in the queue), between looks at a state, between
+//! retries of one request and between connection attempts to the broker (in memory, with full jitter).
 
 use std::{iter, time::Duration};
 

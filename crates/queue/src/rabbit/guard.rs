@@ -141,7 +141,7 @@ impl Reactor for Kit {
         self.0.interval(duration)
     }
 
-    /// Always fails: connections are made by [`super::dial`], which also guards connections with TLS.
+    /// Always fails: connections are made by [`super::connect`], which also guards connections with TLS.
     fn tcp_connect_addr(&self, _: SocketAddr) -> impl Future<Output = io::Result<Guarded>> + Send + 'static {
         std::future::ready(Err(io::ErrorKind::Unsupported.into()))
     }

@@ -22,7 +22,7 @@ const DEATHS: &str = "x-death";
 pub(super) struct Origin {
     /// True if no producer can have set its headers.
     pub(super) is_ours: bool,
-    /// See [`StoredMessage::is_foreign`](crate::shelf::Shelved::is_foreign).
+    /// See [`StoredMessage::is_foreign`](crate::dead_letters::StoredMessage::is_foreign).
     pub(super) is_foreign: bool,
     /// The broker's reason, if the broker dead-lettered it.
     pub(super) death: Option<Death>,
