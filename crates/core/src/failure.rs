@@ -1,4 +1,4 @@
-//! Why a job fails, remembered in its state while what it made is removed again.
+//! The error with which a job will fail. The job's state keeps it while the job removes what it has created.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

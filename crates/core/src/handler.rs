@@ -18,7 +18,7 @@ mod job_context;
 
 /// A worker: its kind of job, the types of its payload and report, and the code that runs a job.
 pub trait JobHandler: Send + Sync + Sized + 'static {
-    /// Routing key, queue, metric label.
+    /// The kind: the routing key, part of the queue names, and a metric label.
     const KIND: Kind;
     /// `action` of a successful event.
     const ACTION: &'static str;

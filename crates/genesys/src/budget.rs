@@ -126,7 +126,7 @@ impl Budget {
         let left = self.remaining_of_token(now);
         let reserve = (self.limit() / RESERVE).max(1);
         let Some(window) = &mut self.window else {
-            // Requests of the window before may fill it alone: their answers say more.
+            // The requests of the previous window may already fill this one. Their answers will show how much is left.
             return if left > 0 { SendTime::Now } else { SendTime::At(now + RESET_SLACK) };
         };
         if left == 0 { SendTime::At(window.end) } else { window.spread(now, left, reserve) }

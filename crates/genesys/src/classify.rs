@@ -88,7 +88,7 @@ pub(crate) fn classify_answer(
 ) -> Classification {
     let class = status_class(status);
     let classification = match classify_status(class, retry_after, repeat) {
-        // A matter of the token or the budget, not of the caller.
+        // These statuses concern the token or the budget, so the caller cannot expect them.
         other @ (Classification::Unauthorized | Classification::Throttled) => return other,
         _ if expected.statuses.contains(&status) => Classification::Success,
         Classification::Success => Classification::Failed(effect_unknown(repeat), UNEXPECTED),

@@ -13,7 +13,7 @@ use crate::http_date::read_http_date;
 pub(crate) const RESET_SLACK: Duration = Duration::from_secs(1);
 /// The API's windows are of a minute: a longer `inin-ratelimit-reset` is something else, such as a time since 1970.
 const LONGEST_WINDOW: Duration = Duration::from_secs(60);
-/// The shortest pause: `Retry-After: 0` would make a storm.
+/// The shortest pause: with `Retry-After: 0` all processes would send again at once.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// Length from which a pause is logged, because milliseconds may have been meant.
 pub const LONG_PAUSE: Duration = Duration::from_secs(3600);

@@ -28,7 +28,8 @@ struct Refusals {
 struct PermissionHold {
     endpoint: &'static str,
     next_probe: Instant,
-    /// The jobs that probe: all their requests go, since the endpoint in question may not be their first.
+    /// The jobs that are the probe. All their requests are admitted, because the forbidden endpoint may not be the
+    /// first one that they call.
     probes: Vec<JobId>,
 }
 

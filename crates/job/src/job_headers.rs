@@ -80,7 +80,7 @@ impl JobHeaders {
         self.started_at.is_some()
     }
 
-    /// Removes the headers of a job that goes on; the headers that describe its end remain.
+    /// Removes the headers with the state of a job. Headers that describe its end remain.
     pub fn clear(headers: &mut Headers) {
         for name in [STATE, NOT_BEFORE, REQUESTS, SUSPECTED] {
             headers.remove(name);

@@ -60,7 +60,7 @@ fn name(written: &str) -> Option<String> {
     (is_name && name.bytes().any(|byte| byte.is_ascii_alphabetic())).then(|| name.to_owned())
 }
 
-/// Listens on the address that is `set`, else on the default or, if that is taken, on a free port.
+/// Listens on the address in `set`. Without one, listens on the default address, or on a free port if that is taken.
 pub(crate) async fn listen(set: Option<&AdminAddr>) -> Result<TcpListener, ConfigError> {
     let address = set.cloned().unwrap_or_default();
     let refused = |error: io::Error| match error.kind() {

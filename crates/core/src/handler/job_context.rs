@@ -30,7 +30,7 @@ pub struct JobContext {
     pub(crate) attempts: u32,
     /// The attempt after which the job fails for good.
     pub max_attempts: u32,
-    /// Handed to a handler before, and back from the queue of started jobs or of suspects.
+    /// True if a handler ran the job before: it comes from the resume queue or the suspect queue.
     pub(crate) started: bool,
     /// Number of times that this very message was delivered and came back unsettled.
     pub(crate) delivery_count: u32,
@@ -67,7 +67,7 @@ pub(crate) struct AttemptRecord {
     permits: Vec<OwnedSemaphorePermit>,
     /// Requests in other traces that were sent for this job, too.
     pub(crate) shared_requests: Vec<TraceContext>,
-    /// State to continue from, should the handler not return.
+    /// State from which the next attempt continues if the handler does not return.
     pub(crate) state: Option<Value>,
     /// Details for the event's `error`, should the handler not return.
     pub(crate) details: Map<String, Value>,

@@ -36,7 +36,7 @@ pub(crate) enum AttemptResult {
     Error(JobError),
 }
 
-/// Hands the job to its handler, which has so much `time`.
+/// Runs the handler for at most `time`.
 pub(crate) async fn run<H: JobHandler>(
     handler: &H,
     process: &ProcessContext,
@@ -86,7 +86,7 @@ async fn out_of_time(process: &ProcessContext, job: &JobContext, time: Duration)
     JobError::new(ErrorClass::Transient, "api_timeout", "the attempt did not end in its time")
 }
 
-/// Adds what the handler of an attempt that did not finish has noted last.
+/// Adds the state and the details that the handler recorded last.
 fn add_record(job: &JobContext, mut error: JobError) -> JobError {
     let record = job.record();
     error.state.clone_from(&record.state);

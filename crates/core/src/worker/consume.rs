@@ -23,7 +23,7 @@ const TICK: Duration = Duration::from_secs(5);
 const BLOCKED_CHECK: Duration = Duration::from_millis(500);
 /// Wait after a probe that could not be sent.
 const NO_PROBE: Duration = Duration::from_secs(1);
-/// Age from which on a process may run suspects.
+/// Minimum age of a process that runs suspects.
 const PROVEN: Duration = Duration::from_secs(3);
 /// Delay of jobs in hand when the intake closes for an unknown time.
 const HELD_WITHOUT_END: Duration = Duration::from_secs(30);
@@ -60,7 +60,7 @@ impl<H: JobHandler> Intake<H> {
         }
     }
 
-    /// Takes the suspects of this kind, for [`work_suspects`]. Works once.
+    /// Returns the consumer of this kind's suspects, for [`work_suspects`]. Must be called only once.
     pub(crate) fn suspects(&mut self) -> Suspects {
         self.consumer.suspects()
     }
@@ -107,7 +107,8 @@ impl<H: JobHandler> Intake<H> {
         }
     }
 
-    /// Returns true while the audit cannot be written since a short time: jobs in hand wait here.
+    /// Returns true if the audit cannot be written, but only for a short time so far. The jobs at hand wait here
+    /// meanwhile.
     fn waits_for_audit(&mut self, admission: Admission) -> bool {
         let Admission::Closed { reason: ClosedReason::Audit, .. } = admission else {
             self.unaudited_since = None;

@@ -32,7 +32,7 @@ pub async fn offload<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T +
     }
     let (done, result) = oneshot::channel();
     let work = Box::new(move || {
-        // Whoever asked may have gone away.
+        // The caller may have been dropped.
         let _ = done.send(catch_unwind(AssertUnwindSafe(work)));
     });
     let _ = THREAD.send(work);

@@ -118,7 +118,7 @@ impl JobOutcome {
                  without saying how far they came"
             ),
         };
-        // What has expired may have been in time by the producer's clock.
+        // By the producer's clock the job may not have expired.
         if let Some(clock) = kind.process.genesys.clock_warning() {
             message = format!("{message}; {clock}");
         }
@@ -215,7 +215,7 @@ impl JobOutcome {
     }
 }
 
-/// Returns true for an error that may burn an attempt.
+/// Returns true for an error that can count as an attempt.
 fn is_failure(class: ErrorClass) -> bool {
     match class {
         ErrorClass::Transient | ErrorClass::Ambiguous | ErrorClass::Permanent => true,

@@ -99,7 +99,8 @@ pub(crate) struct EndedJob {
 pub(crate) struct Settlement {
     pub(crate) kind: KindContext,
     unsettled: Unsettled<AuditedOutcome>,
-    /// Jobs that changed nothing, and those that did: an audit that cannot be written holds only the latter for long.
+    /// Rounds of jobs that changed nothing, and of jobs that changed something. Only the latter wait without limit for
+    /// an audit that cannot be written.
     rounds: [Rounds<EndedJob>; 2],
 }
 

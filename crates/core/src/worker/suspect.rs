@@ -18,7 +18,8 @@ const SUSPICIOUS_COUNT: u32 = 3;
 /// A process that lost a session within this time attributes no delivery count to a crash.
 pub(crate) const SESSION_LOST_LATELY: Duration = Duration::from_secs(60);
 
-/// Time that a suspect runs on its own at first. Most of those that kill do so at once; and other suspects wait.
+/// Time for which a suspect runs alone at first. It is short because most crashes happen at once, and other suspects
+/// wait meanwhile.
 const ALONE: Duration = Duration::from_secs(1);
 /// Factor by which that time grows with each further suspicion, so that what kills later is found in the end.
 const ALONE_LONGER: u32 = 8;

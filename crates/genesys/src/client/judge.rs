@@ -1,4 +1,5 @@
-//! What an exchange means: for its call, which ends or is sent again, and for all further requests.
+//! Decides what follows from an exchange: whether the call ends or is sent again, and what further requests have to
+//! wait for.
 
 use genfleet_job::{
     JobId, Kind,

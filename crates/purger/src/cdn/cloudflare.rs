@@ -160,7 +160,7 @@ impl Provider for Cloudflare {
         match answer.status {
             401 => return Verdict::Braked { brake: Brake::Credentials, why, id },
             403 => return Verdict::Braked { brake: Brake::Forbidden, why, id },
-            // A failure that says 200 is told by its codes.
+            // An answer with status 200 can be a failure; its codes show which.
             200 => {}
             _ => {
                 if let Some(verdict) = judge_status(Self::NAME, answer) {

@@ -67,7 +67,7 @@ pub(crate) enum Verdict {
     Braked { brake: Brake, why: String, id: Option<String> },
     /// The CDN refuses the content: one of the paths, or their number.
     Refused { why: String, id: Option<String> },
-    /// May go better next time.
+    /// A retry may succeed.
     Failing { code: &'static str, why: String },
 }
 

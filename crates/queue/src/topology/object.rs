@@ -17,7 +17,7 @@ pub enum Argument {
 /// Arguments by name.
 pub(crate) type Arguments = BTreeMap<&'static str, Argument>;
 
-/// How an exchange routes.
+/// The routing of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Routing {

@@ -32,7 +32,7 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/api/v2/conversations/{conversation_id}/disconnect", post(disconnect))
 }
 
-/// The files, for whoever holds a link.
+/// Serves the files to every client that has a link.
 pub(crate) fn files() -> Router<Shared> {
     Router::new().route("/media/{file_id}", get(fetch))
 }

@@ -121,7 +121,7 @@ fn cloudflare(shared: &Shared, method: &Method, headers: &HeaderMap, body: &Byte
     json(StatusCode::OK, true, json!([]))
 }
 
-/// A purge of `path`, or the question whose the token is.
+/// Answers a purge of `path`, or a request for the owner of the token.
 fn fastly(shared: &Shared, path: Option<&str>, headers: &HeaderMap) -> Response {
     let json = |status: StatusCode, body: Value| {
         (status, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()

@@ -31,7 +31,7 @@ pub(crate) struct Integrations {
     read_lag: Duration,
     /// Time until it becomes active or inactive.
     activation: Duration,
-    /// None becomes active: this is the reason told.
+    /// If set, no integration becomes active, and this is the reported reason.
     failure: Option<String>,
     /// Before so many of the next changes, somebody else changes the configuration.
     changed_by_others: u32,

@@ -39,7 +39,7 @@ pub struct State {
     pub(crate) created: bool,
     /// This job has written something.
     pub(crate) wrote: bool,
-    /// An order was sent, and nobody has looked what became of it.
+    /// True if a creation request was sent and its result has not been checked.
     pub(crate) ordered: bool,
     /// A configuration was sent, and no answer came.
     pub(crate) unanswered: bool,
@@ -118,7 +118,7 @@ impl<'a> IntegrationSteps<'a> {
         Self { job, api: Integrations::new(job), payload, name: payload.name(), lately, state, intended_state: None }
     }
 
-    /// All steps that are left. `organization` is kept for the jobs to come.
+    /// Runs all remaining steps. Keeps the organisation's id in `organization` for later jobs.
     pub(crate) async fn run(&mut self, organization: &OnceCell<String>) -> Result<Reached, Halt> {
         let id = match self.state.integration_id.clone() {
             Some(id) => id,
@@ -147,7 +147,7 @@ impl<'a> IntegrationSteps<'a> {
         })
     }
 
-    /// On through the queue, each time after twice the wait.
+    /// Returns to the queue; each wait is twice as long as the one before.
     fn later(&mut self) -> Halt {
         let wait = FIRST_WAIT.saturating_mul(1 << self.state.waits.min(3));
         self.state.waits += 1;

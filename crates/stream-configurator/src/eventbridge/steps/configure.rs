@@ -23,7 +23,8 @@ use crate::payload::OnConflict;
 const MOST_ROUNDS: u32 = 5;
 
 impl IntegrationSteps<'_> {
-    /// Stores the configuration past what others change meanwhile.
+    /// Stores the configuration, also if others change it at the same time: reads it again and repeats, up to `ROUNDS`
+    /// times.
     pub(super) async fn configure(&mut self, id: &str) -> Result<Configured, Halt> {
         let (mut conflicts, mut waits) = (0, retry::rounds());
         let mut stale: Option<ApiError> = None;
@@ -82,7 +83,8 @@ impl IntegrationSteps<'_> {
         }
     }
 
-    /// It was listed, or created, and is not there: the next attempt looks for its name again.
+    /// Creates the error for an integration that was listed or created but cannot be read (404). The next attempt looks
+    /// for its name.
     fn handle_missing(&mut self, id: &str, age: Option<Duration>) -> JobError {
         self.lately.forget(&self.name);
         self.state = State::default();

@@ -35,7 +35,8 @@ impl IntegrationSteps<'_> {
             return Ok(id);
         }
         if self.state.ordered || self.job.was_redelivered() {
-            // An earlier life may have ordered it: it is given the time to be seen.
+            // An earlier attempt may have created it, and lists may not show it yet: wait for READ_LAG, then look
+            // again.
             self.state.ordered = false;
             return Err(Halt::Again(READ_LAG));
         }
