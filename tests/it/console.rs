@@ -112,7 +112,7 @@ async fn a_gate_that_is_shut_is_reported_with_the_reason_and_how_long() {
     .await;
     let url = format!("http://{}/", up.admin_addr(seconds(1)).await);
     let Some(shown) = rendered(&url) else { return skip("it needs Chromium, and none is installed here") };
-    for printed in ["closed: throttled", "the API said later, to all of the client, for another"] {
+    for printed in ["closed: throttled", "the API asked for a pause, for all tokens of the client, for another"] {
         assert!(shown.contains(printed), "{printed} is not in {shown}");
     }
 }

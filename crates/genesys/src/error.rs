@@ -66,7 +66,7 @@ impl ApiError {
 
     /// The attempt's time is over, or the process drains.
     pub(crate) fn interrupted() -> Self {
-        Self::new(ErrorClass::Interrupted, "interrupted", "stopped between two requests; it goes on from here")
+        Self::new(ErrorClass::Interrupted, "interrupted", "stopped between two requests; the job continues from here")
     }
 
     pub(crate) fn held(until: Timestamp, code: &'static str, message: impl Into<String>) -> Self {

@@ -62,23 +62,23 @@ pub struct GenesysOptions {
     #[arg(value_parser = |given: &str| or_default(given, "3000", requests))]
     pub client_requests_per_minute: u32,
 
-    /// The time over which failures are counted: of at least 20 requests of 5 jobs in it, 80 % failed → the API
-    /// counts as down and only probes are sent
+    /// Time over which failures are counted. If 80 % of at least 20 requests of at least 5 jobs failed in it, the API
+    /// counts as down, and only probes are sent
     #[arg(long, env = "GENFLEET_BREAKER_WINDOW", value_name = "DURATION", default_value = "30s")]
     #[arg(value_parser = |given: &str| or_default(given, "30s", wait))]
     pub breaker_window: Duration,
 
-    /// While the API counts as down: the wait before the first probe; it doubles up to 12 times this
+    /// Wait before the first probe while the API counts as down; it doubles up to 12 times this value
     #[arg(long, env = "GENFLEET_BREAKER_PROBE", value_name = "DURATION", default_value = "5s")]
     #[arg(value_parser = |given: &str| or_default(given, "5s", wait))]
     pub breaker_probe: Duration,
 
-    /// While the credentials count as bad: the wait between two tries, each of which reads the secret files again
+    /// Interval of trying refused credentials again; each try reads the secret files again
     #[arg(long, env = "GENFLEET_CREDENTIALS_PROBE", value_name = "DURATION", default_value = "30s")]
     #[arg(value_parser = |given: &str| or_default(given, "30s", wait))]
     pub credentials_probe: Duration,
 
-    /// While a kind of job counts as forbidden: the wait between two jobs that check whether it still is
+    /// Interval between two jobs that check whether a kind is still forbidden
     #[arg(long, env = "GENFLEET_FORBIDDEN_PROBE", value_name = "DURATION", default_value = "60s")]
     #[arg(value_parser = |given: &str| or_default(given, "60s", wait))]
     pub forbidden_probe: Duration,

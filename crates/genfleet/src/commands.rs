@@ -58,8 +58,8 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
             "user and password have to be right, and a producer's user may only enqueue: status, events, show and dead need \
              the rights of genfleet-tool (deploy/rabbitmq/definitions.json); rabbitmqctl list_permissions shows what a user has",
         ),
-        QueueError::Broker(_) => Some("is --queue-url right, and the broker up? genfleet doctor looks closer"),
-        QueueError::Store { .. } => Some("is the disk full, or the file another process's for longer than a moment?"),
+        QueueError::Broker(_) => Some("is --queue-url right, and the broker up? genfleet doctor checks both"),
+        QueueError::Store { .. } => Some("is the disk full, or does another process lock the file?"),
         QueueError::Closed | QueueError::Configuration(_) | QueueError::TooLarge { .. } => None,
     }
 }

@@ -107,7 +107,7 @@ async fn try_out<P: Provider>(provider: P, http: &CdnHttp) -> Vec<ServiceCheck> 
 
 fn judge<P: Provider>(provider: &P, verdict: Verdict) -> Result<String, (String, String)> {
     match verdict {
-        Verdict::Purged { .. } => Ok("it knows us; nothing was purged".to_owned()),
+        Verdict::Purged { .. } => Ok("it accepts the credentials; nothing was purged".to_owned()),
         Verdict::Braked { brake, why, .. } => Err((why, provider.remedy(brake))),
         Verdict::Throttled { why, .. } => Err((why, "try again later".to_owned())),
         Verdict::Refused { why, .. } | Verdict::Failing { why, .. } => {

@@ -108,7 +108,7 @@ impl FromStr for SecurityWebhookUrl {
     fn from_str(written: &str) -> Result<Self, ConfigError> {
         let url = Url::parse(written.trim()).map_err(|error| ConfigError::new(format!("no URL: {error}")))?;
         if url.scheme() != "https" {
-            return Err(ConfigError::new("write an https:// URL: verdicts are nobody else's business"));
+            return Err(ConfigError::new("write an https:// URL, because verdicts must not be readable on the way"));
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(ConfigError::new("no user and password in it: it could be read by everybody on this machine"));

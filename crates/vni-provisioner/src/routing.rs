@@ -37,7 +37,7 @@ pub(crate) async fn converge(
         *polls += 1;
     }
     let details = format!(
-        "routing table {table_id} did not converge to {expected:?} in {POLLS} looks {every:?} apart; at the last one {last_result}"
+        "routing table {table_id} did not converge to {expected:?} in {POLLS} checks {every:?} apart; at the last one {last_result}"
     );
     Err(JobError::new(ErrorClass::Transient, "routing_not_converged", details))
 }

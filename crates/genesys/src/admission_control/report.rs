@@ -14,9 +14,9 @@ impl AdmissionControl {
         let pause = self.pause.ends(now).map(|ends| {
             let lasts = |until: Option<Instant>| until.is_some_and(|until| until > now);
             let why = match (lasts(self.client_limit_until), lasts(self.peer_limit_until)) {
-                (true, _) => "the API said later, to all of the client",
-                (false, true) => "the API said later to another process, and to all of the client",
-                (false, false) => "the API said later",
+                (true, _) => "the API asked for a pause, for all tokens of the client",
+                (false, true) => "the API asked another process for a pause, for all tokens of the client",
+                (false, false) => "the API asked for a pause",
             };
             hold(ClosedReason::Throttled, why.to_owned(), None, Some(ends))
         });
@@ -32,7 +32,7 @@ impl AdmissionControl {
             hold(ClosedReason::Forbidden, why, Some(kind), self.permissions.next_probe(kind))
         });
         let services = self.services.all(now).map(|(kind, endpoint, namespace, until)| {
-            let why = format!("the API said later to {endpoint}, by a limit of {namespace}");
+            let why = format!("the API asked for a pause of {endpoint}, by the limit of {namespace}");
             hold(ClosedReason::ServiceLimit, why, Some(kind), Some(until))
         });
         let workers = self.workers.all().map(|(kind, own)| {

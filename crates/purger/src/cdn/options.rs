@@ -52,11 +52,11 @@ pub(crate) struct CdnOptions {
     #[arg(long, env = "GENFLEET_CDN_URL", value_name = "URL")]
     pub cdn_url: Option<Url>,
 
-    /// All Varnish servers, each as http://HOST:PORT: each is sent every purge
+    /// All Varnish servers, as http://HOST:PORT. Every purge is sent to all of them
     #[arg(long, env = "GENFLEET_CDN_SERVERS", value_name = "URL,…", value_delimiter = ',')]
     pub cdn_servers: Vec<Url>,
 
-    /// The hosts whose paths are purged: needed by cloudflare and fastly; with varnish the values of the header Host
+    /// Hosts whose paths are purged. Required for cloudflare and fastly; for varnish, the values of the header Host
     #[arg(long, env = "GENFLEET_CDN_HOSTS", value_name = "HOST,…", value_delimiter = ',', value_parser = host)]
     pub cdn_hosts: Vec<String>,
 

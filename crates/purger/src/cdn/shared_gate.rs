@@ -114,7 +114,7 @@ impl<P: Provider> SharedGate<P> {
         let is_new = self.lock().active_brake().is_none();
         let next_probe = self.lock().brake(Instant::now(), brake, why);
         if is_new {
-            warn!(cdn = P::NAME, brake = brake.name(), why, "braked: jobs wait in the queue");
+            warn!(cdn = P::NAME, brake = brake.name(), why, "purges are on hold: jobs wait in the queue");
         }
         if brake != Brake::Unavailable {
             self.provider.forget_credentials();

@@ -176,7 +176,7 @@ impl Engine {
         let mut trust = self.0.trust.subscribe();
         let known = trust.wait_for(Option::is_some).await.ok().and_then(|known| known.clone());
         // Cannot fail: the sender is in `self`.
-        known.unwrap_or_else(|| Err(Distrust { reason: GONE, why: "the engine was never put to the proof".to_owned() }))
+        known.unwrap_or_else(|| Err(Distrust { reason: GONE, why: "the engine has not been tested yet".to_owned() }))
     }
 
     /// Waits for a permit to scan.
@@ -210,7 +210,7 @@ impl Engine {
                             engine = kind.name(),
                             version = proof.version.text,
                             limits_told = proof.limits_told,
-                            "the engine proved itself"
+                            "the engine passed its test"
                         );
                     }
                     self.tell_of_database(&proof.version, &clock, *max_age, &mut warned);

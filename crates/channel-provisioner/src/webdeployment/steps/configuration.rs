@@ -79,7 +79,7 @@ impl DeploymentSteps<'_> {
         match uses {
             Some(true) => {}
             Some(false) => self.warn(format!("version {published} of the flow does not use queue {queue}: see where the flow transfers conversations to")),
-            None => self.warn("the platform does not tell what the flow uses, so that queueId was not compared".to_owned()),
+            None => self.warn("the platform does not report which queues the flow uses, so queueId was not compared".to_owned()),
         }
         Ok(())
     }

@@ -101,7 +101,7 @@ impl DeploymentSteps<'_> {
             return Ok(None);
         }
         if self.edge.address(id).is_none() {
-            let message = "what browsers are given was not looked at: the workers know no content delivery network; see --genesys-cdn-url";
+            let message = "what browsers are given was not checked: the workers know no content delivery network; see --genesys-cdn-url";
             self.warn(message.to_owned());
             return Ok(None);
         }

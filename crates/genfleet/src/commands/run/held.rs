@@ -66,7 +66,7 @@ impl Account {
             if let Some(since) = span.since.take_if(|_| !lasts) {
                 span.before += now - since;
                 if span.reported.take().is_some() {
-                    lines.push(format!("goes on: after {} this is over: {}", seconds(now - since), span.why));
+                    lines.push(format!("the batch continues: after {} this ended: {}", seconds(now - since), span.why));
                 }
             }
         }

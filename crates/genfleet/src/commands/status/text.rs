@@ -284,7 +284,7 @@ wrong: 1 message matched no queue
     fn a_pause_is_shown_with_its_reason_and_its_time() {
         let pause = HoldStatus {
             reason: "throttled".to_owned(),
-            why: "the API said later".to_owned(),
+            why: "the API asked for a pause".to_owned(),
             kind: None,
             for_ms: Some(12_400),
         };
@@ -307,7 +307,7 @@ wrong: 1 message matched no queue
             "1 process is alive\n",
             "client 0123456…: 300 of 3000 requests in the last minute; its limit is closed for another 12s\n",
             "host-1   purger  0.1.0    2h13m        0       300  0 of 300  shut: throttled\n",
-            "throttled host-1: the API said later, for another 12s\n",
+            "throttled host-1: the API asked for a pause, for another 12s\n",
         ] {
             assert!(shown.contains(details), "{details:?} is not in\n{shown}");
         }
