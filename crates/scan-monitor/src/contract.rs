@@ -19,7 +19,7 @@ pub(crate) fn terms() -> ContractTerms {
             ErrorCode::new("scan_timed_out", "There was no verdict within the workers' --scan-timeout."),
             ErrorCode::new(
                 "scan_failed",
-                "The scan failed, or completed without a verdict that is known here: nobody knows what is in the file.",
+                "The scan failed, or completed without a verdict that is known here: it is not known whether the file is clean.",
             ),
         ],
         error_members: Map::new(),

@@ -25,7 +25,10 @@ pub(crate) fn terms() -> ContractTerms {
         codes: vec![
             ErrorCode::new("interface_limit_reached", "The organisation has as many interfaces as it may have."),
             ErrorCode::new("ip_conflict", "Another interface has the address, or a subnet that overlaps."),
-            ErrorCode::new("gateway_refused", "The gateway's address is of a sort that is never connected to."),
+            ErrorCode::new(
+                "gateway_refused",
+                "The gateway's address is loopback, link-local, multicast, unspecified or that of a metadata service.",
+            ),
             ErrorCode::new("gateway_unreachable", "The gateway did not accept a connection. Only a cause."),
             ErrorCode::new(
                 "routing_not_converged",

@@ -134,7 +134,7 @@ impl JobHandler for Deliverer {
                 "address_refused",
                 "The receiver's address is not public, and --webhook-allow does not name it; or --webhook-deny does.",
             ),
-            ErrorCode::new("gone", "The receiver wants no more of it (410)."),
+            ErrorCode::new("gone", "The receiver answered 410: it accepts no more events."),
             ErrorCode::new("receiver_refused", "The receiver answered neither 2xx nor 410. Only a cause."),
             ErrorCode::new("receiver_timeout", "The receiver did not answer within 15 s. Only a cause."),
             ErrorCode::new("receiver_unavailable", "The receiver could not be reached. Only a cause."),
