@@ -66,7 +66,7 @@ impl Account {
             if let Some(since) = span.since.take_if(|_| !lasts) {
                 span.before += now - since;
                 if span.reported.take().is_some() {
-                    lines.push(format!("the batch continues: after {} this ended: {}", seconds(now - since), span.why));
+                    lines.push(format!("goes on: after {} this is over: {}", seconds(now - since), span.why));
                 }
             }
         }
@@ -134,7 +134,7 @@ mod tests {
         let other = || vec![held("credentials", "refused: 400", Some(25))];
         assert_eq!(account.update(other(), at(5)), [""; 0], "not yet");
         assert_eq!(account.update(other(), at(20)), ["held: refused: 400 (tried again in 25s)"]);
-        assert_eq!(account.update(Vec::new(), at(40)), ["the batch continues: after 40s this ended: refused: 400"]);
+        assert_eq!(account.update(Vec::new(), at(40)), ["goes on: after 40s this is over: refused: 400"]);
         assert_eq!(account.update(Vec::new(), at(41)), [""; 0]);
         account.update(refused(), at(50));
         account.update(Vec::new(), at(55));
