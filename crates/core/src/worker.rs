@@ -3,11 +3,11 @@
 //! [`consume`] takes deliveries from the queue. [`process`] tells the story of one delivery; its steps are
 //! [`suspect`], [`validate`], [`in_flight`] (claim), [`attempt`] (run), [`decide`], [`audit_outcome`] (record) and
 //! [`settlement`] (publish, then acknowledge, many jobs together: [`rounds`]); [`not_run`] settles what does not run. An
-//! [`outcome`] says what became of a job, [`publications`] what is published for it, [`unsettled`] keeps results whose
-//! session was lost.
+//! [`outcome`] is the result of an attempt, [`publications`] are what is published for it, and [`unsettled`] keeps
+//! results whose session was lost.
 //!
-//! [`runtime`] puts a process together and drains it, and [`start`] starts it. [`command`] is the command line of a worker,
-//! and [`kinds`] says which of its kinds it works.
+//! [`runtime`] puts a process together and drains it, and [`start`] starts it. [`command`] is the command line of a
+//! worker, and [`kinds`] says which of its kinds it works.
 
 pub(crate) mod activity;
 mod attempt;

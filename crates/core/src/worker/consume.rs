@@ -1,6 +1,6 @@
 //! The intake of one kind: it waits for a slot, then takes the next delivery from the queue and spawns a task for it. It
-//! closes during a long pause, and while credentials are refused or the audit cannot be written. While the API does not answer
-//! or forbids the kind, it takes one job at a time as a probe.
+//! closes during a long pause, and while credentials are refused or the audit cannot be written. While the API does not
+//! answer or forbids the kind, it takes one job at a time as a probe.
 
 use std::{sync::Arc, time::Duration};
 

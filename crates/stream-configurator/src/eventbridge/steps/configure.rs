@@ -23,8 +23,8 @@ use crate::payload::OnConflict;
 const MOST_ROUNDS: u32 = 5;
 
 impl IntegrationSteps<'_> {
-    /// Stores the configuration, also if others change it at the same time: reads it again and repeats, up to `ROUNDS`
-    /// times.
+    /// Stores the configuration, also if others change it at the same time: then reads it again and repeats, at most
+    /// [`MOST_ROUNDS`] times.
     pub(super) async fn configure(&mut self, id: &str) -> Result<Configured, Halt> {
         let (mut conflicts, mut waits) = (0, retry::rounds());
         let mut stale: Option<ApiError> = None;
