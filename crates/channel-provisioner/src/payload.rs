@@ -4,10 +4,9 @@
 
 use std::collections::HashSet;
 
-use genfleet_core::job::Violation;
+use genfleet_core::job::{Violation, whole_number};
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Number;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{csp, domain, email};
@@ -118,11 +117,4 @@ impl Security {
 /// Returns true if `id` is a UUID in the form that the platform writes.
 fn is_uuid(id: &str) -> bool {
     id.len() == 36 && Uuid::try_parse(id).is_ok()
-}
-
-/// Parses any number that the schema accepts as whole. A number out of range stays out of range.
-#[expect(clippy::cast_possible_truncation, reason = "saturates, and the schema has its say about what is beyond")]
-fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    let number = Option::<Number>::deserialize(deserializer)?;
-    Ok(number.and_then(|number| number.as_i64().or_else(|| number.as_f64().map(|number| number as i64))))
 }

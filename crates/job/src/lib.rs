@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 pub use self::{
     kind::{Kind, UnknownKind},
+    number::whole_number,
     violation::{Violation, Violations},
 };
 

@@ -1,4 +1,7 @@
-//! Detection of numbers that would change when they are parsed to 64 bits.
+//! Numbers of a job: those that would change when they are parsed to 64 bits, and the whole ones.
+
+use serde::{Deserialize, Deserializer};
+use serde_json::Number;
 
 /// The number of significant digits that a 64-bit float always keeps.
 const SAFE_DIGITS: usize = 15;
@@ -39,6 +42,19 @@ fn decimal(written: &str) -> Option<(String, i64)> {
     let power = power - i64::try_from(fraction.len()).ok()?;
     let digits = digits.trim_start_matches('0');
     Some((digits.to_owned(), if digits.is_empty() { 0 } else { power }))
+}
+
+/// Parses a member that the schema limits to integers, for `deserialize_with`. In JSON Schema `8.0` is an integer, too,
+/// which `serde` refuses. What is beyond `i64` becomes its limit; what `T` cannot hold becomes `None`, and the schema
+/// must refuse it.
+///
+/// # Errors
+/// The member is neither a number nor null.
+pub fn whole_number<'de, D: Deserializer<'de>, T: TryFrom<i64>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let number = Option::<Number>::deserialize(deserializer)?;
+    #[expect(clippy::cast_possible_truncation, reason = "saturates")]
+    let to_integer = |number: Number| number.as_i64().or_else(|| number.as_f64().map(|number| number as i64));
+    Ok(number.and_then(to_integer).and_then(|number| number.try_into().ok()))
 }
 
 #[cfg(test)]

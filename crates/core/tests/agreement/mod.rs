@@ -110,7 +110,9 @@ pub(crate) fn agree<H: JobHandler>(places: Places) {
     let examples = &judges.contract.terms.examples;
     assert!(examples.len() >= 2, "{}: the plainest, and one with everything", H::KIND);
     for example in examples {
-        assert!(matches!(judges.judge(example), Judgement::BothTake), "{example}: {:?}", judges.judge(example));
+        for job in [example, &with_fractions(example)] {
+            assert!(matches!(judges.judge(job), Judgement::BothTake), "{job}: {:?}", judges.judge(job));
+        }
     }
     let default = ProptestConfig::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { CASES };
@@ -255,6 +257,16 @@ impl SampleChange {
             }
             _ => {}
         }
+    }
+}
+
+/// Writes the same integers with a fraction, as `8.0`: in JSON Schema they are still integers.
+fn with_fractions(job: &Value) -> Value {
+    match job {
+        Value::Object(members) => members.iter().map(|(name, inner)| (name.clone(), with_fractions(inner))).collect(),
+        Value::Array(entries) => entries.iter().map(with_fractions).collect(),
+        Value::Number(number) => json!(number.as_f64()),
+        other => other.clone(),
     }
 }
 

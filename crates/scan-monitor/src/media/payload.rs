@@ -3,7 +3,7 @@
 //! Choices are parsed as text, and a missing member as an empty one. The schema checks their values, and a payload that
 //! violates it can still be parsed, so that all violations are reported at once.
 
-use genfleet_core::job::Violation;
+use genfleet_core::job::{Violation, whole_number};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -23,6 +23,7 @@ pub struct MediaPayload {
     #[schemars(regex(pattern = "^[0-9A-Fa-f]{64}$"), extend("x-rule" = "must be a SHA-256 in 64 hexadecimal digits, e.g. e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"))]
     pub sha256: Option<String>,
     /// Maximum length of the file. A longer file is not scanned; the workers' --scan-max-bytes applies, too.
+    #[serde(deserialize_with = "whole_number")]
     #[schemars(range(min = 1))]
     pub max_bytes: Option<u64>,
     /// Action if malware is found: `flag` the conversation by attributes of a participant, `tag` it, `disconnect`

@@ -4,9 +4,10 @@
 //! A member that is missing or invalid by the schema is parsed as its default, so that all other violations are found,
 //! too. Such a job is never worked.
 
+use genfleet_core::job::whole_number;
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Number, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::payload::{
     AttributeMapping, Condition, OnConflict, Transformation,
@@ -121,11 +122,4 @@ impl Rule {
 fn unique(topics: &[String]) -> Vec<&str> {
     let mut seen = std::collections::HashSet::new();
     topics.iter().map(String::as_str).filter(|topic| seen.insert(*topic)).collect()
-}
-
-/// Parses any number that the schema accepts as whole. A number out of range stays out of range.
-#[expect(clippy::cast_possible_truncation, reason = "saturates, and the schema has its say about what is beyond")]
-fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    let number = Option::<Number>::deserialize(deserializer)?;
-    Ok(number.and_then(|number| number.as_i64().or_else(|| number.as_f64().map(|number| number as i64))))
 }
