@@ -1,7 +1,7 @@
 //! The path of a job through a process, and the process itself.
 //!
 //! [`consume`] takes deliveries from the queue. [`process`] tells the story of one delivery; its steps are
-//! [`suspect`], [`validate`], [`in_flight`] (claim), [`attempt`] (run), [`decide`], [`audit_outcome`] (record) and
+//! [`suspect`], [`validate`], [`in_flight`] (claim), [`attempt`] (run; up to [`typed`] nothing has the handler's types), [`decide`], [`audit_outcome`] (record) and
 //! [`settlement`] (publish, then acknowledge, many jobs together: [`rounds`]); [`not_run`] settles what does not run. An
 //! [`outcome`] is the result of an attempt, [`publications`] are what is published for it, and [`unsettled`] keeps
 //! results whose session was lost.
@@ -36,6 +36,7 @@ mod settlement;
 mod shutdown;
 mod start;
 mod suspect;
+mod typed;
 mod unknown_kinds;
 mod unsettled;
 mod validate;

@@ -1,5 +1,5 @@
-//! One attempt: a job in the hands of its handler, within its time. A panic of the handler is an error of the attempt, and
-//! so is a handler that does not return.
+//! One attempt: runs the handler, with a time-out. A panic of the handler is an error of the attempt, and so is a handler
+//! that does not return.
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, time::Duration};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::context::ProcessContext;
+use super::{context::ProcessContext, typed::Run};
 use crate::handler::{JobContext, JobHandler, Progress};
 use genfleet_job::{
     error::{ErrorClass, JobError},
@@ -36,37 +36,41 @@ pub(crate) enum AttemptResult {
     Error(JobError),
 }
 
+impl AttemptResult {
+    /// Writes what a handler returned as JSON.
+    pub(crate) fn of<H: JobHandler>(returned: Result<Progress<H>, JobError>) -> Self {
+        match returned {
+            Ok(Progress::Done(report)) => Self::Done(serde_json::to_value(report).unwrap_or(Value::Null)),
+            Ok(Progress::Begun { state, again_in }) => match serde_json::to_string(&state) {
+                Ok(state) => Self::Begun { state, again_in },
+                Err(_) => Self::Error(JobError::permanent(
+                    "panicked",
+                    "the worker's state cannot be written as JSON: a defect of the worker",
+                )),
+            },
+            Err(error) => Self::Error(error),
+        }
+    }
+}
+
 /// Runs the handler for at most `time`.
-pub(crate) async fn run<H: JobHandler>(
-    handler: &H,
+pub(crate) async fn run_attempt(
     process: &ProcessContext,
     job: &JobContext,
     delivery: &Delivery,
     time: Duration,
-    payload: H::Payload,
-    state: H::State,
+    run: Run,
 ) -> AttemptResult {
-    let handling = AssertUnwindSafe(handler.handle(job, payload, state)).catch_unwind();
+    let handling = AssertUnwindSafe(run(job)).catch_unwind();
     let result = tokio::select! {
         result = handling => result,
         error = out_of_time(process, job, time) => return limit_state(AttemptResult::Error(add_record(job, error))),
         never = stop_when_lost(job, delivery) => match never {},
     };
-    limit_state(match result {
-        Ok(Ok(Progress::Done(report))) => AttemptResult::Done(serde_json::to_value(report).unwrap_or(Value::Null)),
-        Ok(Ok(Progress::Begun { state, again_in })) => match serde_json::to_string(&state) {
-            Ok(state) => AttemptResult::Begun { state, again_in },
-            Err(_) => AttemptResult::Error(JobError::permanent(
-                "panicked",
-                "the worker's state cannot be written as JSON: a defect of the worker",
-            )),
-        },
-        Ok(Err(error)) => AttemptResult::Error(error),
-        Err(_) => {
-            let error = JobError::new(ErrorClass::Transient, "panicked", "the worker panicked: a defect of the worker");
-            AttemptResult::Error(add_record(job, error))
-        }
-    })
+    limit_state(result.unwrap_or_else(|_| {
+        let error = JobError::new(ErrorClass::Transient, "panicked", "the worker panicked: a defect of the worker");
+        AttemptResult::Error(add_record(job, error))
+    }))
 }
 
 /// Asks the handler to stop when its time is over. Gives it up when it does not, or when the process can wait no longer.

@@ -11,8 +11,8 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{audit_outcome::AUDIT_PATIENCE, process::Engine};
-use crate::{admin::LoopHeartbeat, handler::JobHandler};
+use super::{audit_outcome::AUDIT_PATIENCE, context::KindContext, process::KindProcessor};
+use crate::admin::LoopHeartbeat;
 use genfleet_genesys::{Admission, ClosedReason};
 use genfleet_job::{message::Lane, metric};
 use genfleet_queue::{Consumer, Delivery, Suspects};
@@ -29,9 +29,8 @@ const PROVEN: Duration = Duration::from_secs(3);
 const HELD_WITHOUT_END: Duration = Duration::from_secs(30);
 
 /// The loop that takes new and started jobs.
-#[derive(Debug)]
-pub(crate) struct Intake<H: JobHandler> {
-    engine: Arc<Engine<H>>,
+pub(crate) struct Intake {
+    processor: Arc<KindProcessor>,
     consumer: Consumer,
     slots: Arc<Semaphore>,
     changes: watch::Receiver<u64>,
@@ -42,14 +41,14 @@ pub(crate) struct Intake<H: JobHandler> {
     heartbeat: LoopHeartbeat,
 }
 
-impl<H: JobHandler> Intake<H> {
+impl Intake {
     /// Begins to consume, with at most `concurrency` jobs in flight.
-    pub(crate) fn new(engine: Arc<Engine<H>>, concurrency: usize, heartbeat: LoopHeartbeat) -> Self {
-        let process = &engine.kind().process;
-        let consumer = process.queue.consume(H::KIND, concurrency);
+    pub(crate) fn new(processor: Arc<KindProcessor>, concurrency: usize, heartbeat: LoopHeartbeat) -> Self {
+        let KindContext { kind, process, .. } = processor.kind();
+        let consumer = process.queue.consume(*kind, concurrency);
         let changes = process.genesys.changes();
         Self {
-            engine,
+            processor,
             consumer,
             slots: Arc::new(Semaphore::new(concurrency)),
             changes,
@@ -67,13 +66,13 @@ impl<H: JobHandler> Intake<H> {
 
     /// Takes jobs until the process drains, then gives back what was not begun.
     pub(crate) async fn run(mut self) {
-        let drain = self.engine.kind().process.drain.clone();
+        let drain = self.processor.kind().process.drain.clone();
         while drain.run_until_cancelled(self.step()).await.is_some() {}
         for delivery in self.consumer.pause().await {
             match delivery.lane {
                 Lane::Jobs | Lane::Resume => delivery.settler.give_back().await,
                 // Moved, so that its count begins at 0: nothing crashed.
-                Lane::Suspect => self.engine.settlement.move_to(delivery, Lane::Suspect, Duration::ZERO).await,
+                Lane::Suspect => self.processor.settlement.move_to(delivery, Lane::Suspect, Duration::ZERO).await,
             }
         }
     }
@@ -82,7 +81,7 @@ impl<H: JobHandler> Intake<H> {
     async fn step(&mut self) {
         self.heartbeat.beat();
         self.changes.mark_unchanged();
-        let admission = self.engine.kind().admission();
+        let admission = self.processor.kind().admission();
         if self.waits_for_audit(admission) {
             return wait_for_change(&mut self.changes).await;
         }
@@ -93,12 +92,12 @@ impl<H: JobHandler> Intake<H> {
                 }
                 self.wait_or_probe(probe).await;
             }
-            Admission::Open if self.engine.kind().process.queue.health().publishing_blocked => {
+            Admission::Open if self.processor.kind().process.queue.health().publishing_blocked => {
                 sleep(BLOCKED_CHECK).await;
             }
             Admission::Open => {
                 if !self.open {
-                    info!(kind = H::KIND.as_str(), "intake opens");
+                    info!(kind = self.processor.kind().label(), "intake opens");
                     self.consumer.resume();
                     self.open = true;
                 }
@@ -137,14 +136,14 @@ impl<H: JobHandler> Intake<H> {
 
     fn begin(&self, delivery: Delivery, slot: OwnedSemaphorePermit) -> JoinHandle<()> {
         // Boxed: it is large, and would be copied on its way into the task.
-        self.engine.kind().process.work.spawn(Box::pin(Arc::clone(&self.engine).process(delivery, slot)))
+        self.processor.kind().process.work.spawn(Box::pin(Arc::clone(&self.processor).process(delivery, slot)))
     }
 
     /// Stops taking jobs. Those in hand that were not begun go back to wait in the queue.
     async fn close(&mut self, reason: ClosedReason, reopens: Option<Instant>) {
         self.open = false;
         let held = self.consumer.pause().await;
-        warn!(kind = H::KIND.as_str(), reason = reason.as_str(), held = held.len(), "intake closes");
+        warn!(kind = self.processor.kind().label(), reason = reason.as_str(), held = held.len(), "intake closes");
         let class = match reason {
             // To be delayed they would have to be acknowledged.
             ClosedReason::Audit => return give_back(held).await,
@@ -157,12 +156,13 @@ impl<H: JobHandler> Intake<H> {
         };
         let wait = reopens.map_or(HELD_WITHOUT_END, |at| at.saturating_duration_since(Instant::now()));
         for delivery in held {
-            metrics::counter!(metric::JOB_RETRIES, "kind" => H::KIND.as_str(), "class" => class).increment(1);
-            let engine = Arc::clone(&self.engine);
+            metrics::counter!(metric::JOB_RETRIES, "kind" => self.processor.kind().label(), "class" => class)
+                .increment(1);
+            let processor = Arc::clone(&self.processor);
             let spread = Duration::from_secs_f64(fastrand::f64() * 2.0);
-            self.engine.kind().process.work.spawn(async move {
+            self.processor.kind().process.work.spawn(async move {
                 let lane = delivery.lane;
-                engine.settlement.move_to(delivery, lane, wait + spread).await;
+                processor.settlement.move_to(delivery, lane, wait + spread).await;
             });
         }
     }
@@ -191,7 +191,7 @@ impl<H: JobHandler> Intake<H> {
             () = due => {}
         }
         let slot = Arc::clone(&self.slots).try_acquire_owned();
-        let blocked = self.engine.kind().process.queue.health().publishing_blocked;
+        let blocked = self.processor.kind().process.queue.health().publishing_blocked;
         let (Ok(slot), false) = (slot, blocked) else { return sleep(NO_PROBE).await };
         match self.consumer.take_one().await {
             Some(delivery) => self.probing = Some(self.begin(delivery, slot)),
@@ -214,15 +214,15 @@ async fn give_back(held: Vec<Delivery>) {
 
 /// Works the suspects of one kind, one at a time while other work goes on, until the process drains. Not in the first
 /// seconds of the process: one that is killed over and over from outside must not run into `crash_loop`.
-pub(crate) async fn work_suspects<H: JobHandler>(engine: Arc<Engine<H>>, mut suspects: Suspects) {
+pub(crate) async fn work_suspects(processor: Arc<KindProcessor>, mut suspects: Suspects) {
     let slots = Arc::new(Semaphore::new(1));
-    let drain = engine.kind().process.drain.clone();
+    let drain = processor.kind().process.drain.clone();
     if drain.run_until_cancelled(sleep(PROVEN)).await.is_none() {
         return;
     }
     loop {
         let taken = drain.run_until_cancelled(async {
-            let process = &engine.kind().process;
+            let process = &processor.kind().process;
             while process.queue.health().publishing_blocked || !process.audit.is_writable() {
                 sleep(BLOCKED_CHECK).await;
             }
@@ -230,6 +230,6 @@ pub(crate) async fn work_suspects<H: JobHandler>(engine: Arc<Engine<H>>, mut sus
             Some((slot, suspects.next().await))
         });
         let Some(Some((slot, delivery))) = taken.await else { return };
-        engine.kind().process.work.spawn(Box::pin(Arc::clone(&engine).process(delivery, slot)));
+        processor.kind().process.work.spawn(Box::pin(Arc::clone(&processor).process(delivery, slot)));
     }
 }

@@ -251,7 +251,7 @@ impl World {
         }
     }
 
-    /// As [`Engine::process`](super::process::Engine) and what comes before it.
+    /// As [`KindProcessor::process`](super::process::KindProcessor) and what comes before it.
     fn begin(&mut self, at: usize) {
         let now = self.now;
         let process = &mut self.processes[at];

@@ -1,5 +1,5 @@
 //! Processes one delivery from beginning to end, in one tracing span. Code of the worker's author runs under panic guards:
-//! the validation here, the handler in [`attempt`].
+//! the validation here, the handler in [`attempt`]. Nothing here has the handler's types: those end in [`typed`](super::typed).
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::{
-    attempt::{self, AttemptResult},
+    attempt::{AttemptResult, run_attempt},
     audit_outcome::record_attempt,
     context::KindContext,
     delivery_trace,
@@ -23,9 +23,9 @@ use super::{
     outcome::JobOutcome,
     settlement::{EndedJob, Settlement},
     suspect::{self, SESSION_LOST_LATELY, SurvivedSuspects, SuspectVerdict, judge},
-    validate::{JobRules, validate_job},
+    typed::{Run, ValidPayload, Validate},
 };
-use crate::handler::{JobContext, JobHandler};
+use crate::handler::JobContext;
 use genfleet_job::{
     Job,
     job_headers::JobHeaders,
@@ -41,12 +41,10 @@ const UNREADABLE_STATE_WAIT: Duration = Duration::from_secs(60);
 /// Time that a delivery waits here for another job of its id; then it waits in the queue, as long again.
 const SAME_ID_WAIT: Duration = Duration::from_secs(1);
 
-/// One worker: its handler, and everything that a delivery needs on its way.
-#[derive(Debug)]
-pub(crate) struct Engine<H: JobHandler> {
-    pub(crate) handler: H,
-    pub(crate) options: H::Options,
-    pub(crate) rules: JobRules,
+/// Processes the deliveries of one kind.
+pub(crate) struct KindProcessor {
+    /// Validates a message, and gives its payload to the handler.
+    pub(crate) validate: Validate,
     pub(crate) worker_options: WorkerOptions,
     /// Waits between attempts.
     pub(crate) retry: RetryPolicy,
@@ -55,12 +53,12 @@ pub(crate) struct Engine<H: JobHandler> {
     pub(crate) settlement: Arc<Settlement>,
 }
 
-impl<H: JobHandler> Engine<H> {
+impl KindProcessor {
     /// Processes `delivery` until its attempt is over, or until it is settled without one. `slot` is its place among the
     /// jobs in flight.
     pub(crate) async fn process(self: Arc<Self>, mut delivery: Delivery, slot: OwnedSemaphorePermit) {
         delivery.span = delivery_trace::begin(self.kind(), &delivery);
-        let span = info_span!("job", kind = H::KIND.as_str(), id = tracing::field::Empty);
+        let span = info_span!("job", kind = self.kind().label(), id = tracing::field::Empty);
         self.process_in_span(delivery, slot).instrument(span).await;
     }
 
@@ -68,7 +66,7 @@ impl<H: JobHandler> Engine<H> {
         // A large body reserves memory until the job is settled: there are several copies of it.
         let memory = reserve_memory(delivery.message.body.len()).await;
         if delivery.settler.is_stale() {
-            return debug!("its session is gone: it is redelivered");
+            return debug!("the session of this delivery is gone: the broker redelivers the message");
         }
         let headers = JobHeaders::read(&delivery.message.headers);
         let (job, payload) = match self.check(&mut delivery, &headers).await {
@@ -82,17 +80,18 @@ impl<H: JobHandler> Engine<H> {
             let (kept, span) = ((Vec::new(), memory), tracing::Span::current());
             return self.settlement.settle_soon(EndedJob { id: job.id, claim, delivery, outcome, slot, kept, span });
         }
-        let Ok(state) = read_state::<H>(&headers) else {
-            warn!("the state of this job is of another version: given back for a minute");
+        let Ok(run) = payload(headers.state.as_deref()) else {
+            warn!("another version wrote the state of this job: it is returned to the queue for a minute");
             let reason = NotRun::Moved(Lane::Resume, UNREADABLE_STATE_WAIT);
             return Box::pin(settle_not_run(&self.settlement, delivery, headers, reason)).await;
         };
         let (context, mut headers) = self.start_attempt(&job, headers, &delivery);
-        let audit = self.kind().process.audit.begin(H::KIND, &job.id, H::AUDIT_ACTION, &job.payload_sha256);
-        let result = self.run(&context, &headers, &mut delivery, payload, state).await;
+        let kind = self.kind();
+        let audit = kind.process.audit.begin(kind.kind, &job.id, kind.audit_action, &job.payload_sha256);
+        let result = self.run(&context, &headers, &mut delivery, run).await;
         headers.requests += context.record().requests;
-        let outcome = JobOutcome::of_attempt(self.kind(), &self.retry, &job, headers, &delivery, result);
-        let outcome = Arc::new(record_attempt(self.kind(), outcome, &audit));
+        let outcome = JobOutcome::of_attempt(kind, &self.retry, &job, headers, &delivery, result);
+        let outcome = Arc::new(record_attempt(kind, outcome, &audit));
         drop(audit);
         let (kept, span) = ((context.into_permits(), memory), tracing::Span::current());
         self.settlement.settle_soon(EndedJob { id: job.id, claim, delivery, outcome, slot, kept, span });
@@ -103,7 +102,7 @@ impl<H: JobHandler> Engine<H> {
         self: &Arc<Self>,
         delivery: &mut Delivery,
         headers: &JobHeaders,
-    ) -> Result<(Job, H::Payload), NotRun> {
+    ) -> Result<(Job, ValidPayload), NotRun> {
         if let Some(defect) = delivery.defect {
             return Err(NotRun::unreadable(&delivery.message, defect.code(), defect.to_string()));
         }
@@ -112,7 +111,7 @@ impl<H: JobHandler> Engine<H> {
         let validated = self.validate(&delivery.message).await;
         if !headers.is_started() {
             let not_before = validated.as_ref().ok().and_then(|(job, _)| job.not_before);
-            self.kind().process.activity.note_age(H::KIND, &delivery.message, not_before, now);
+            self.kind().process.activity.note_age(self.kind().kind, &delivery.message, not_before, now);
         }
         let (job, payload) = validated?;
         tracing::Span::current().record("id", job.id.as_str());
@@ -134,7 +133,10 @@ impl<H: JobHandler> Engine<H> {
             SuspectVerdict::Isolate => {
                 // Not decoded: the producer's own id, where there is one.
                 let message_id = delivery.message.message_id.as_deref();
-                warn!(returns = count, message_id, "came back too often: moved to the suspects, to be run on its own");
+                warn!(
+                    returns = count,
+                    message_id, "redelivered too often: moved to the suspect queue, to be run on its own"
+                );
                 Err(NotRun::Suspected)
             }
             // Published again, so that its count starts at 0.
@@ -144,14 +146,10 @@ impl<H: JobHandler> Engine<H> {
     }
 
     /// Decodes and validates the message. A validation that panics would do so every time, so the job is rejected.
-    async fn validate(self: &Arc<Self>, message: &Message) -> Result<(Job, H::Payload), NotRun> {
+    async fn validate(self: &Arc<Self>, message: &Message) -> Result<(Job, ValidPayload), NotRun> {
         let (this, body) = (Arc::clone(self), message.body.clone());
         let (id, timestamp) = (message.message_id.clone(), message.timestamp);
-        let validation = move || {
-            let job =
-                AssertUnwindSafe(|| validate_job::<H>(&this.rules, &this.options, &body, id.as_deref(), timestamp));
-            catch_unwind(job)
-        };
+        let validation = move || catch_unwind(AssertUnwindSafe(|| (this.validate)(&body, id.as_deref(), timestamp)));
         let Ok(validated) = offload(message.body.len(), validation).await else {
             let text = "the worker panicked while it validated this job: a defect of the worker";
             return Err(NotRun::unreadable(message, "panicked", text.to_owned()));
@@ -196,12 +194,12 @@ impl<H: JobHandler> Engine<H> {
         let process = &self.kind().process;
         let now = process.clock.now();
         if let Some(waited) = delivery.message.queue_wait(job.not_before, now).filter(|_| !headers.is_started()) {
-            metrics::histogram!(metric::JOB_QUEUE_WAIT, "kind" => H::KIND.as_str()).record(waited.seconds());
+            metrics::histogram!(metric::JOB_QUEUE_WAIT, "kind" => self.kind().label()).record(waited.seconds());
         }
-        let lease = delivery.settler.lease().filter(|_| H::KIND.is_exclusive());
+        let lease = delivery.settler.lease().filter(|_| self.kind().kind.is_exclusive());
         let context = JobContext {
             id: job.id.clone(),
-            kind: H::KIND,
+            kind: self.kind().kind,
             attempts: headers.attempts,
             max_attempts: job.max_attempts,
             started: delivery.lane != Lane::Jobs,
@@ -231,18 +229,17 @@ impl<H: JobHandler> Engine<H> {
         context: &JobContext,
         headers: &JobHeaders,
         delivery: &mut Delivery,
-        payload: H::Payload,
-        state: H::State,
+        run: Run,
     ) -> AttemptResult {
         let process = &self.kind().process;
-        let _running = process.activity.start(H::KIND);
+        let _running = process.activity.start(self.kind().kind);
         let whole = self.worker_options.attempt_timeout;
         let time = match delivery.lane {
             Lane::Jobs | Lane::Resume => whole,
             // A suspect that outlives its shorter time is none and goes back to the other jobs.
             Lane::Suspect => suspect::time_alone(headers.suspected).min(whole),
         };
-        let result = attempt::run(&self.handler, process, context, delivery, time, payload, state).await;
+        let result = run_attempt(process, context, delivery, time, run).await;
         if delivery.lane == Lane::Suspect {
             self.survived.insert(&delivery.message);
         }
@@ -250,13 +247,8 @@ impl<H: JobHandler> Engine<H> {
         result
     }
 
-    /// The kind that this engine works.
+    /// The kind of the deliveries.
     pub(crate) fn kind(&self) -> &KindContext {
         &self.settlement.kind
     }
-}
-
-/// Reads the state that the job carries: the default if it was not started. Fails if another version wrote it.
-fn read_state<H: JobHandler>(headers: &JobHeaders) -> serde_json::Result<H::State> {
-    headers.state.as_deref().map_or_else(|| Ok(H::State::default()), serde_json::from_str)
 }

@@ -24,10 +24,11 @@ use super::{
     in_flight::InFlightJobs,
     metric_series,
     options::WorkerOptions,
-    process::Engine,
+    process::KindProcessor,
     settlement::Settlement,
     shutdown::Signals,
     suspect::SurvivedSuspects,
+    typed::validate_for,
     unknown_kinds,
     validate::JobRules,
 };
@@ -161,21 +162,28 @@ impl Runtime {
         metric_series::begin_codes(H::KIND.as_str(), H::terms().codes.iter().map(|code| code.code));
         self.process.activity.add(H::KIND);
         let webhook_rules = self.process.webhooks.rules().clone();
-        let engine = Arc::new(Engine {
-            retry: handler.retries(self.options.retries()),
-            handler,
-            options,
-            worker_options: self.options.clone(),
-            rules: JobRules::new::<H::Payload>(H::KIND, move |url| webhook_rules.violations(url)),
-            in_flight: Arc::<InFlightJobs>::default(),
-            survived: SurvivedSuspects::default(),
-            settlement: Settlement::new(KindContext::of::<H>(self.process.clone())),
-        });
-        let heartbeat = self.heartbeats.register(&format!("intake of {}", H::KIND));
-        let mut intake = Intake::new(Arc::clone(&engine), concurrency, heartbeat);
+        let rules = JobRules::new::<H::Payload>(H::KIND, move |url| webhook_rules.violations(url));
+        self.start(
+            KindProcessor {
+                retry: handler.retries(self.options.retries()),
+                validate: validate_for(Arc::new(handler), options, rules),
+                worker_options: self.options.clone(),
+                in_flight: Arc::<InFlightJobs>::default(),
+                survived: SurvivedSuspects::default(),
+                settlement: Settlement::new(KindContext::of::<H>(self.process.clone())),
+            },
+            concurrency,
+        );
+    }
+
+    /// Starts to take the jobs of the kind.
+    fn start(&self, processor: KindProcessor, concurrency: usize) {
+        let processor = Arc::new(processor);
+        let heartbeat = self.heartbeats.register(&format!("intake of {}", processor.kind().label()));
+        let mut intake = Intake::new(Arc::clone(&processor), concurrency, heartbeat);
         let suspects = intake.suspects();
         self.spawn_loop("intake", intake.run());
-        self.spawn_loop("suspects", work_suspects(engine, suspects));
+        self.spawn_loop("suspects", work_suspects(processor, suspects));
     }
 
     /// Spawns a loop that ends when the process drains. An earlier end is a fault.
@@ -236,7 +244,7 @@ impl Runtime {
         }
         tokio::select! {
             () = self.drain() => {}
-            name = signals.next() => warn!(signal = name, "stopped at once: unsettled jobs come again"),
+            name = signals.next() => warn!(signal = name, "stopped at once: unsettled jobs are redelivered"),
         }
         end
     }
@@ -255,10 +263,13 @@ impl Runtime {
         // The last part of the time is for publishing what is given back.
         let giving_back = (total / 5).min(GIVING_BACK);
         if timeout(total.saturating_sub(giving_back), &mut settled).await.is_err() {
-            warn!(left = self.process.work.len(), "the drain time is over: what still runs is given back");
+            warn!(left = self.process.work.len(), "the drain time is over: what still runs is returned to the queue");
             self.process.give_up.cancel();
             if timeout(giving_back, settled).await.is_err() {
-                warn!(left = self.process.work.len(), "not all could be given back in time: it comes again");
+                warn!(
+                    left = self.process.work.len(),
+                    "not all jobs could be returned to the queue in time: the broker redelivers them"
+                );
             }
         }
         self.membership.leave().await;
