@@ -122,7 +122,7 @@ impl Bench {
         }
         for jobs in ALL {
             let _declaring = self.start(jobs, Worker::Genfleet(&[]));
-            self.amqp.wait_for_topology(&self.prefix, &[jobs.kind()]).await;
+            self.amqp.wait_for_consumer(&format!("{}.jobs.{}", self.prefix, jobs.kind())).await;
         }
         sleep(Duration::from_secs(1)).await;
     }

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind, PublisherConfirm,
+    BasicProperties, Channel, Connection, ConnectionProperties, PublisherConfirm,
     options::{
-        BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
-        QueueDeclareOptions, QueuePurgeOptions,
+        BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+        QueuePurgeOptions,
     },
     types::{AMQPValue, FieldTable},
 };
 
 use tokio::time::timeout;
 
-use crate::{Events, Message, eventually, prefix, seconds};
+use crate::{Events, Message, eventually, seconds};
 
 /// Maximum number of unconfirmed messages.
 const IN_FLIGHT: usize = 1_000;
@@ -153,30 +153,20 @@ impl Amqp {
 
     /// The same; `None` if there is no such queue.
     pub async fn try_count(&self, queue: &str) -> Option<u32> {
+        self.inspect(queue).await.map(|queue| queue.message_count())
+    }
+
+    async fn inspect(&self, queue: &str) -> Option<lapin::Queue> {
         let channel = self.new_channel().await; // the broker closes it where there is no queue
         let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-        let declared = channel.queue_declare(queue.into(), passive, FieldTable::default()).await;
-        declared.ok().map(|queue| queue.message_count())
+        channel.queue_declare(queue.into(), passive, FieldTable::default()).await.ok()
     }
 
-    /// Waits until the common part of the topology and the queues of `kinds` exist.
-    pub async fn wait_for_topology(&self, prefix: &str, kinds: &[&str]) {
-        for exchange in prefix::exchanges(prefix) {
-            let what = format!("exchange {exchange} is declared");
-            eventually(seconds(30), what, async || self.has_exchange(&exchange).await).await;
-        }
-        for queue in prefix::queues(prefix, kinds) {
-            let what = format!("queue {queue} is declared");
-            eventually(seconds(30), what, async || self.try_count(&queue).await).await;
-        }
-    }
-
-    async fn has_exchange(&self, exchange: &str) -> bool {
-        let channel = self.new_channel().await;
-        let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
-        let kind = ExchangeKind::Topic; // not compared in a passive declaration
-        let arguments = FieldTable::default();
-        channel.exchange_declare(exchange.into(), kind, passive, arguments).await.is_ok()
+    /// Waits until a worker consumes from `queue`, which it does after it has declared its whole topology.
+    pub async fn wait_for_consumer(&self, queue: &str) {
+        let what = format!("a worker consumes from {queue}");
+        eventually(seconds(30), what, async || self.inspect(queue).await.is_some_and(|it| it.consumer_count() > 0))
+            .await;
     }
 
     async fn new_channel(&self) -> Channel {

@@ -82,14 +82,14 @@ async fn delete_all(url: &str, prefix: &str) -> anyhow::Result<()> {
 }
 
 /// Every exchange of the topology.
-pub(crate) fn exchanges(prefix: &str) -> Vec<String> {
+fn exchanges(prefix: &str) -> Vec<String> {
     let single = ["jobs", "work", "dead", "events", "unrouted", "control"];
     let single = single.iter().map(|name| format!("{prefix}.{name}"));
     single.chain(delays(prefix)).collect()
 }
 
 /// Every durable queue of the topology, with those of `kinds`.
-pub(crate) fn queues(prefix: &str, kinds: &[&str]) -> Vec<String> {
+fn queues(prefix: &str, kinds: &[&str]) -> Vec<String> {
     let single = ["events", "unrouted", "jobs.unknown"].iter().map(|name| format!("{prefix}.{name}"));
     let of_kinds = kinds
         .iter()

@@ -40,7 +40,7 @@ impl Rig {
             .args(arguments.iter().copied())
             .start();
         let amqp = Amqp::connect(broker.url()).await;
-        amqp.wait_for_topology(&prefix, &["media.scan"]).await;
+        amqp.wait_for_consumer(&format!("{prefix}.jobs.unknown")).await;
         let events = amqp.declare_events_queue(&prefix).await;
         Self { simulator, files, process, amqp, events, prefix }
     }
