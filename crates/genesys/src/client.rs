@@ -36,7 +36,7 @@ use genfleet_job::{
 
 mod admit;
 mod background;
-mod judge;
+mod next_step;
 pub(crate) mod status;
 
 /// Maximum length of a body that the API accepts, in bytes.
@@ -184,7 +184,7 @@ impl GenesysClient {
         loop {
             let permit = self.wait_for_admission(call, given.take()).await?;
             let (exchange, trace) = self.exchange(call, &permit).await;
-            match self.classify(call, permit, exchange, trace) {
+            match self.next_step(call, permit, exchange, trace) {
                 NextStep::Done(answer) => return Ok(answer),
                 NextStep::SendAgain => {}
                 NextStep::Failed(error) => wait_for_retry(call, error).await?,

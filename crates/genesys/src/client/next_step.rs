@@ -24,7 +24,7 @@ use crate::{
 
 impl GenesysClient {
     /// Decides on the next step of the call, and records in admission control what the exchange says about the API.
-    pub(super) fn classify(
+    pub(super) fn next_step(
         &self,
         call: &mut Call<'_>,
         permit: Permit,
@@ -35,9 +35,9 @@ impl GenesysClient {
         let next = match exchange {
             Ok(response) => {
                 let answer = ReceivedAnswer::read(call.request, response, self.shared.clock.now());
-                self.classify_answer(call, permit, answer, trace)
+                self.next_step_after_answer(call, permit, answer, trace)
             }
-            Err(error) => self.classify_failure(call, permit, &error),
+            Err(error) => self.next_step_after_failure(call, permit, &error),
         };
         match next {
             NextStep::Failed(error) if is_probe => {
@@ -47,7 +47,7 @@ impl GenesysClient {
         }
     }
 
-    fn classify_answer(
+    fn next_step_after_answer(
         &self,
         call: &mut Call<'_>,
         permit: Permit,
@@ -76,7 +76,7 @@ impl GenesysClient {
         }
     }
 
-    fn classify_failure(&self, call: &mut Call<'_>, permit: Permit, error: &TransportError) -> NextStep {
+    fn next_step_after_failure(&self, call: &mut Call<'_>, permit: Permit, error: &TransportError) -> NextStep {
         let failure = error.failure;
         call.change.is_effect_unknown |= failure != TransportFailure::NeverSent;
         if failure != TransportFailure::TooLong {
