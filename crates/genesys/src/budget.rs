@@ -7,7 +7,8 @@
 //! budget, never a
 //! 429.
 //!
-//! Beside the token's limit stands the client's, which all its tokens share: [`allotment`] keeps this process's share.
+//! Beside the token's limit stands the client's, which all its tokens share: [`share`] counts what this process sends of
+//! its share.
 
 use std::time::Duration;
 
@@ -18,11 +19,10 @@ use crate::{
     send_time::SendTime,
 };
 
-pub(crate) mod allotment;
+pub(crate) mod share;
 mod window;
 
-use allotment::Allotment;
-use allotment::LimitShare;
+use share::{LimitShare, ShareUse};
 use window::{Window, WindowEnd};
 
 /// A window that no answer described lasts this long from its first request, and the slack.
@@ -47,7 +47,7 @@ pub struct Budget {
     in_flight: u32,
     /// The end of each request whose answer named no count.
     uncounted: Vec<Instant>,
-    allotment: Allotment,
+    share: ShareUse,
 }
 
 /// The use of the budget.
@@ -83,20 +83,20 @@ impl Budget {
             ended: None,
             in_flight: 0,
             uncounted: Vec::new(),
-            allotment: Allotment::new(of_client),
+            share: ShareUse::new(of_client),
         }
     }
 
     /// Sets this process's share of the client's limit.
     pub fn set_limit_share(&mut self, share: LimitShare, now: Instant) {
-        self.allotment.set(share, now);
+        self.share.set(share, now);
     }
 
     pub(crate) fn usage(&mut self, now: Instant) -> BudgetUsage {
         BudgetUsage {
-            last_minute: self.allotment.count_sent(now),
+            last_minute: self.share.count_sent(now),
             token_limit: self.limit(),
-            allotted: self.allotment.per_minute(),
+            allotted: self.share.per_minute(),
             left: self.remaining(now),
         }
     }
@@ -107,7 +107,7 @@ impl Budget {
 
     /// Returns what is left of this window, and of this process's share of the client's limit.
     pub(crate) fn remaining(&mut self, now: Instant) -> u32 {
-        self.remaining_of_token(now).min(self.allotment.remaining(now))
+        self.remaining_of_token(now).min(self.share.remaining(now))
     }
 
     fn remaining_of_token(&mut self, now: Instant) -> u32 {
@@ -119,7 +119,7 @@ impl Budget {
 
     /// Returns when the next request may go.
     pub fn ready(&mut self, now: Instant) -> SendTime {
-        self.ready_of_token(now).and(self.allotment.ready(now))
+        self.ready_of_token(now).and(self.share.ready(now))
     }
 
     fn ready_of_token(&mut self, now: Instant) -> SendTime {
@@ -137,13 +137,13 @@ impl Budget {
         self.expire(now);
         self.window.get_or_insert_with(|| Window::assumed(now + ASSUMED + RESET_SLACK));
         self.in_flight += 1;
-        self.allotment.take(now);
+        self.share.take(now);
         BudgetReservation { token: self.token, taken: now }
     }
 
     /// Takes a reservation back with which nothing was sent.
     pub(crate) fn give_back(&mut self, reservation: BudgetReservation) {
-        self.allotment.give_back(reservation.taken);
+        self.share.give_back(reservation.taken);
         if self.is_current(reservation) {
             self.in_flight = self.in_flight.saturating_sub(1);
             let idle = self.in_flight == 0 && self.uncounted.is_empty();

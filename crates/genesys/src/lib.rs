@@ -46,7 +46,7 @@ mod worker_holds;
 pub use self::{
     admission::{ActiveHold, Admission, ClosedReason},
     answer::ApiAnswer,
-    budget::{Budget, BudgetUsage, allotment::LimitShare},
+    budget::{Budget, BudgetUsage, share::LimitShare},
     circuit_breaker::OutageDetector,
     client::{GenesysClient, status::ClientStatus},
     clock_skew::{ClockReading, describe_skew},

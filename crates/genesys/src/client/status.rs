@@ -15,7 +15,7 @@ use super::GenesysClient;
 use crate::{
     admission::{ActiveHold, Admission},
     answer_body::AnswerAuthor,
-    budget::{BudgetUsage, allotment::LimitShare},
+    budget::{BudgetUsage, share::LimitShare},
     clock_skew::{ClockSkew, SkewChange},
     fleet_key::FleetKey,
     http_transport::HttpResponse,

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     admission::{Admission, ClosedReason},
-    budget::allotment::LimitShare,
+    budget::share::LimitShare,
     credentials::Credentials,
     http_transport::{
         TransportFailure,

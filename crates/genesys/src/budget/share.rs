@@ -3,9 +3,9 @@
 //!
 //! No answer names the state of the client's window, and a new process cannot know what a dead one sent a second ago.
 //! So no process sends its minute at once: each keeps to its pace, and the shares sum up to the limit. Then the pace of
-//! the whole fleet is the limit at any moment, whoever comes, goes or is replaced. Beyond the pace goes a reserve, one
-//! request and [`RESERVE`] of the share, and what a new process may send before it knows the others, [`AT_FIRST`] of
-//! the limit; that counts against its reserve then.
+//! the whole fleet is the limit at any moment, whichever processes start or end. In addition a process has a reserve:
+//! one request and [`RESERVE`] of its share. A new process may send [`AT_FIRST`] of the limit before it knows the
+//! others; that counts against its reserve afterwards.
 //!
 //! A busy process sends 96 % of its share in a minute, and none ever sends more than its share: not even if a minute's
 //! requests arrive within a second less, or take a second more. A change of the fleet adds little: a new process has
@@ -78,7 +78,7 @@ impl LimitShare {
 
 /// The requests that were sent of the share.
 #[derive(Debug)]
-pub(super) struct Allotment {
+pub(super) struct ShareUse {
     share: LimitShare,
     /// Requests that the pace has not made up for, at `at`.
     ahead: f64,
@@ -87,7 +87,7 @@ pub(super) struct Allotment {
     sent: VecDeque<Instant>,
 }
 
-impl Allotment {
+impl ShareUse {
     pub(super) fn new(limit: u32) -> Self {
         Self { share: LimitShare::alone(limit), ahead: 0.0, at: None, sent: VecDeque::new() }
     }
@@ -159,12 +159,12 @@ mod tests {
     }
 
     /// Sends all that goes between `from` and `to`; when each went.
-    fn saturate(allotment: &mut Allotment, from: Instant, to: Instant) -> Vec<Instant> {
+    fn saturate(used: &mut ShareUse, from: Instant, to: Instant) -> Vec<Instant> {
         let (mut sent, mut now) = (Vec::new(), from);
         while now < to {
-            match allotment.ready(now) {
+            match used.ready(now) {
                 SendTime::Now => {
-                    allotment.take(now);
+                    used.take(now);
                     sent.push(now);
                 }
                 SendTime::At(next) => {
@@ -179,8 +179,8 @@ mod tests {
     #[test]
     fn no_minute_has_more_than_allotted_and_a_saturated_one_has_95_percent() {
         for per_minute in (1_u32..80).chain([100, 299, 300, 3000]) {
-            let (mut allotment, start) = (Allotment::new(per_minute), Instant::now());
-            let sent = saturate(&mut allotment, start, start + seconds(600));
+            let (mut used, start) = (ShareUse::new(per_minute), Instant::now());
+            let sent = saturate(&mut used, start, start + seconds(600));
             let until = |at: Instant| sent.partition_point(|other| *other < at);
             let most = sent.iter().enumerate().map(|(first, at)| until(*at + MINUTE) - first).max().unwrap();
             assert!(most <= per_minute as usize, "{most} of {per_minute}");
@@ -190,41 +190,41 @@ mod tests {
 
     #[test]
     fn after_a_rest_a_few_go_at_once_and_then_each_at_its_time() {
-        let (mut allotment, start) = (Allotment::new(3000), Instant::now());
-        assert_eq!(saturate(&mut allotment, start, start + MOMENT).len(), 60);
-        assert_eq!(allotment.remaining(start), 2940);
+        let (mut used, start) = (ShareUse::new(3000), Instant::now());
+        assert_eq!(saturate(&mut used, start, start + MOMENT).len(), 60);
+        assert_eq!(used.remaining(start), 2940);
         let later = start + seconds(10);
-        let second = saturate(&mut allotment, later, later + seconds(1)).len();
+        let second = saturate(&mut used, later, later + seconds(1)).len();
         assert!((107..110).contains(&second), "{second}: 60 again, and 48 a second");
     }
 
     #[test]
     fn a_part_that_shrinks_waits_until_its_pace_has_made_up_and_one_that_grows_is_there_at_once() {
-        let (mut allotment, start) = (Allotment::new(1000), Instant::now());
-        saturate(&mut allotment, start, start + MOMENT);
-        allotment.set(LimitShare::with_known_peers(500, 500), start);
-        let SendTime::At(next) = allotment.ready(start) else { panic!("20 went, of 10") };
+        let (mut used, start) = (ShareUse::new(1000), Instant::now());
+        saturate(&mut used, start, start + MOMENT);
+        used.set(LimitShare::with_known_peers(500, 500), start);
+        let SendTime::At(next) = used.ready(start) else { panic!("20 went, of 10") };
         assert!(next > start + seconds(1) && next < start + seconds(2));
-        allotment.set(LimitShare::with_known_peers(3000, 3000), start);
-        assert_eq!(allotment.ready(start), SendTime::Now);
+        used.set(LimitShare::with_known_peers(3000, 3000), start);
+        assert_eq!(used.ready(start), SendTime::Now);
     }
 
     #[test]
     fn before_the_others_were_heard_a_few_go_and_no_more_and_they_count_afterwards() {
-        let (mut allotment, start) = (Allotment::new(3000), Instant::now());
-        allotment.set(LimitShare::with_unknown_peers(3000), start);
-        let sent = saturate(&mut allotment, start, start + seconds(60));
-        assert_eq!((sent.len(), allotment.remaining(start + seconds(60))), (30, 2970));
-        allotment.set(LimitShare::with_known_peers(300, 300), start + seconds(60));
-        let sent = saturate(&mut allotment, start + seconds(60), start + seconds(64));
+        let (mut used, start) = (ShareUse::new(3000), Instant::now());
+        used.set(LimitShare::with_unknown_peers(3000), start);
+        let sent = saturate(&mut used, start, start + seconds(60));
+        assert_eq!((sent.len(), used.remaining(start + seconds(60))), (30, 2970));
+        used.set(LimitShare::with_known_peers(300, 300), start + seconds(60));
+        let sent = saturate(&mut used, start + seconds(60), start + seconds(64));
         assert!(sent.is_empty(), "24 are owed, at five a second");
-        assert!(!saturate(&mut allotment, start + seconds(64), start + seconds(66)).is_empty());
+        assert!(!saturate(&mut used, start + seconds(64), start + seconds(66)).is_empty());
     }
 
     #[test]
     fn whatever_the_part_one_request_goes_each_minute() {
-        let (mut allotment, start) = (Allotment::new(1), Instant::now());
-        allotment.set(LimitShare::with_known_peers(0, 0), start);
-        assert_eq!(saturate(&mut allotment, start, start + seconds(601)).len(), 11);
+        let (mut used, start) = (ShareUse::new(1), Instant::now());
+        used.set(LimitShare::with_known_peers(0, 0), start);
+        assert_eq!(saturate(&mut used, start, start + seconds(601)).len(), 11);
     }
 }
