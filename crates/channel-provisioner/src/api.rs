@@ -66,7 +66,7 @@ impl<'a> GenesysChannels<'a> {
 
     /// Checks whether this routing queue exists.
     pub(crate) async fn has_queue(&self, id: &str) -> Result<bool, JobError> {
-        let request = ApiRequest::get(QUEUE).ids(&[id]).about("id", id).expect(&[200, 404]);
+        let request = ApiRequest::get(QUEUE).ids(&[id]).expect_member("id", id).expect(&[200, 404]);
         let answer = self.job.send(request).await?;
         if answer.status == 200 {
             answer.json::<Map<String, Value>>()?;

@@ -49,7 +49,7 @@ impl JobHandler for MinimalWorker {
     }
 
     async fn handle(&self, job: &JobContext, payload: Payload, (): ()) -> Result<Progress<Self>, JobError> {
-        let request = ApiRequest::post("/api/v2/external/cdn/purge").json(&payload).expect(&[202]).may_say_nothing();
+        let request = ApiRequest::post("/api/v2/external/cdn/purge").json(&payload).expect(&[202]).allow_empty_body();
         let answer = job.send(request.safe_to_repeat()).await?;
         Ok(Progress::Done(Report { status: answer.status, request_id: answer.request_id }))
     }

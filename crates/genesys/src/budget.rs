@@ -4,8 +4,7 @@
 //! The API counts requests in windows and names with each answer its count and the whole seconds that are left. The
 //! budget keeps an upper bound of that count: the last one named, plus all that the API may have counted since, that is
 //! requests in flight and those whose answer named no count. So latency, answers out of order and lost answers cost
-//! budget, never a
-//! 429.
+//! budget, never a 429.
 //!
 //! Beside the token's limit stands the client's, which all its tokens share: [`share`] counts what this process sends of
 //! its share.

@@ -16,8 +16,9 @@ use genfleet_job::{JobId, Kind, lease::Lease, trace_context::TraceContext};
 pub(crate) enum RepeatSafety {
     /// Sending it twice does no more than sending it once.
     Safe,
-    /// It creates something: a lost answer is [`Ambiguous`](genfleet_job::error::ErrorClass::Ambiguous), and whoever
-    /// sent it looks before sending it again.
+    /// It creates something: if the answer is lost, the error is
+    /// [`Ambiguous`](genfleet_job::error::ErrorClass::Ambiguous), and the caller checks whether the object exists before
+    /// it sends the request again.
     LookUpFirst,
 }
 
@@ -50,7 +51,7 @@ const WRITTEN: ExpectedAnswer = ExpectedAnswer { statuses: &[200, 201, 202], bod
 const REMOVED: ExpectedAnswer = ExpectedAnswer { statuses: &[200, 202, 204], body: ExpectedBody::JsonOrNothing };
 
 /// One call of the API. Its method determines the status and body that it expects, unless
-/// [`expect`](Self::expect) or [`may_say_nothing`](Self::may_say_nothing) says otherwise.
+/// [`expect`](Self::expect) or [`allow_empty_body`](Self::allow_empty_body) says otherwise.
 #[derive(Clone, Debug)]
 pub struct ApiRequest {
     pub(super) method: Method,
@@ -63,7 +64,7 @@ pub struct ApiRequest {
     pub(super) expected: ExpectedAnswer,
     pub(super) retries: RetryMode,
     /// Members of the answer that name what was asked for.
-    pub(super) about: Vec<(&'static str, String)>,
+    pub(super) expected_members: Vec<(&'static str, String)>,
     /// The reason why no request can be built.
     pub(super) flaw: Option<String>,
 }
@@ -106,7 +107,7 @@ impl ApiRequest {
             repeat,
             expected,
             retries: RetryMode::Short,
-            about: Vec::new(),
+            expected_members: Vec::new(),
             flaw: None,
         }
     }
@@ -174,7 +175,7 @@ impl ApiRequest {
     /// Switches short retries off: the caller gets a failure at once and asks again by a plan of its own, as a poll
     /// does. A pause that the API asks for, and a new token, are no failures.
     #[must_use]
-    pub fn once(mut self) -> Self {
+    pub fn without_retries(mut self) -> Self {
         self.retries = RetryMode::None;
         self
     }
@@ -189,24 +190,24 @@ impl ApiRequest {
 
     /// Accepts a success without a body.
     #[must_use]
-    pub fn may_say_nothing(mut self) -> Self {
+    pub fn allow_empty_body(mut self) -> Self {
         self.expected.body = ExpectedBody::JsonOrNothing;
         self
     }
 
-    /// Names what it asks about: a success whose `member` is not `id` is the answer to another request, and counts like
-    /// a proxy's page. One without that member is accepted.
+    /// Names the object that the answer has to be about: a success whose `member` is not `id` is the answer to another
+    /// request, and counts like a proxy's page. One without that member is accepted.
     #[must_use]
-    pub fn about(mut self, member: &'static str, id: impl Into<String>) -> Self {
-        self.about.push((member, id.into()));
+    pub fn expect_member(mut self, member: &'static str, id: impl Into<String>) -> Self {
+        self.expected_members.push((member, id.into()));
         self
     }
 
     /// Describes how `body` is about something else than what was asked for, if it is.
     pub(super) fn find_mismatch(&self, body: &[u8]) -> Option<String> {
         let answer: Map<String, Value> =
-            if self.about.is_empty() { return None } else { serde_json::from_slice(body).ok()? };
-        self.about.iter().find_map(|(member, asked)| {
+            if self.expected_members.is_empty() { return None } else { serde_json::from_slice(body).ok()? };
+        self.expected_members.iter().find_map(|(member, asked)| {
             let found = match answer.get(*member)? {
                 Value::Null => return None,
                 Value::String(text) => text.clone(),
@@ -296,7 +297,7 @@ mod tests {
 
     #[test]
     fn an_answer_about_something_else_is_known_and_one_that_does_not_say_is_taken() {
-        let request = ApiRequest::get("/api/v2/things").about("id", "A-1").about("fileId", "7");
+        let request = ApiRequest::get("/api/v2/things").expect_member("id", "A-1").expect_member("fileId", "7");
         for taken in [r#"{"id":"a-1","fileId":7}"#, r#"{"id":null}"#, "{}", "[]", "", "<html>", r#"{"other":"b"}"#] {
             assert_eq!(request.find_mismatch(taken.as_bytes()), None, "{taken}");
         }

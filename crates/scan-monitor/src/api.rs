@@ -87,14 +87,14 @@ struct Ordered {
 /// the error is [`Ambiguous`](genfleet_core::error::ErrorClass::Ambiguous), and ordering again makes a second scan.
 pub(crate) async fn order(job: &JobContext, file_id: &str) -> Result<ScanId, ApiError> {
     let request = ApiRequest::post(SCANS).ids(&[file_id]).json(&json!({}));
-    Ok(job.send(request.about("fileId", file_id)).await?.json::<Ordered>()?.id)
+    Ok(job.send(request.expect_member("fileId", file_id)).await?.json::<Ordered>()?.id)
 }
 
 /// Reads the status of a scan, without retries, because the next poll follows anyway.
 pub(crate) async fn poll(job: &JobContext, file_id: &str, scan: &ScanId) -> Result<ScanStatus, ApiError> {
     let request = ApiRequest::get(SCAN).ids(&[file_id, scan.as_str()]);
-    let request = request.about("id", scan.as_str()).about("fileId", file_id);
-    job.send(request.once()).await?.json()
+    let request = request.expect_member("id", scan.as_str()).expect_member("fileId", file_id);
+    job.send(request.without_retries()).await?.json()
 }
 
 /// Registers `url` for every verdict on files with this quarantine action. The request belongs to no job: a failure
@@ -115,7 +115,7 @@ pub(crate) async fn register(
         "headers": {"X-Security-Source": "GenesysCloud", "Content-Type": "application/json"},
     });
     let caller = Caller { kind: Kind::FileScan, jobs: &[], traces: &[], stop, lease: None };
-    match client.send(ApiRequest::post(WEBHOOKS).expect(REGISTERED).may_say_nothing().json(&webhook), &caller).await {
+    match client.send(ApiRequest::post(WEBHOOKS).expect(REGISTERED).allow_empty_body().json(&webhook), &caller).await {
         // It already exists: another process registered it, or this one before a restart.
         Err(error) if error.status == Some(409) => Ok(()),
         sent => sent.map(drop),

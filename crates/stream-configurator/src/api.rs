@@ -79,7 +79,8 @@ impl EventStreams for GenesysEventStreams<'_> {
     }
 
     async fn get(&self, id: &str) -> Result<Option<StoredDefinition>, ApiError> {
-        let answer = self.job.send(ApiRequest::get(ENDPOINT).ids(&[id]).about("id", id).expect(&[200, 404])).await?;
+        let answer =
+            self.job.send(ApiRequest::get(ENDPOINT).ids(&[id]).expect_member("id", id).expect(&[200, 404])).await?;
         if answer.status == 404 {
             return Ok(None);
         }

@@ -102,7 +102,8 @@ pub(crate) async fn create(job: &JobContext, plan: &InterfacePlan) -> Result<Str
         routing_table_id: &plan.routing_table_id,
         description: plan.description.as_deref(),
     };
-    let request = ApiRequest::post(CONNECTIONS).json(&body).about("organizationId", plan.organization_id.to_string());
+    let request =
+        ApiRequest::post(CONNECTIONS).json(&body).expect_member("organizationId", plan.organization_id.to_string());
     let answer = job.send(request).await?;
     Ok(answer.json::<Created>()?.id.0)
 }
@@ -134,6 +135,6 @@ struct Table {
 
 /// Reads the current hash of a routing table, without retries, because a failed check counts as one.
 pub(crate) async fn current_hash(job: &JobContext, table_id: &str) -> Result<Option<String>, ApiError> {
-    let request = ApiRequest::get(TABLE).ids(&[table_id]).about("id", table_id).once();
+    let request = ApiRequest::get(TABLE).ids(&[table_id]).expect_member("id", table_id).without_retries();
     Ok(job.send(request).await?.json::<Table>()?.current_hash)
 }

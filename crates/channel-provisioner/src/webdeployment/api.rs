@@ -110,12 +110,12 @@ impl<'a> GenesysWebDeployments<'a> {
 
     /// Reads the flow, if it exists.
     pub(crate) async fn flow(&self, id: &str) -> Result<Option<Object>, JobError> {
-        self.object(ApiRequest::get(FLOW).ids(&[id]).about("id", id)).await
+        self.object(ApiRequest::get(FLOW).ids(&[id]).expect_member("id", id)).await
     }
 
     /// Checks whether this routing queue exists.
     pub(crate) async fn has_queue(&self, id: &str) -> Result<bool, JobError> {
-        Ok(self.object(ApiRequest::get(QUEUE).ids(&[id]).about("id", id)).await?.is_some())
+        Ok(self.object(ApiRequest::get(QUEUE).ids(&[id]).expect_member("id", id)).await?.is_some())
     }
 
     /// Checks whether this version of a flow uses the queue; `None` if the platform does not report it.
@@ -175,7 +175,7 @@ impl<'a> GenesysWebDeployments<'a> {
 
     /// Reads the draft of a configuration, if reads show it.
     pub(crate) async fn draft(&self, id: &str) -> Result<Option<Object>, JobError> {
-        self.object(ApiRequest::get(DRAFT).ids(&[id]).about("id", id)).await
+        self.object(ApiRequest::get(DRAFT).ids(&[id]).expect_member("id", id)).await
     }
 
     /// Changes the draft of a configuration.
@@ -196,7 +196,7 @@ impl<'a> GenesysWebDeployments<'a> {
     /// Deletes a configuration.
     pub(crate) async fn delete_configuration(&self, id: &str) -> Result<Deleted, JobError> {
         let request = ApiRequest::delete(CONFIGURATION).ids(&[id]).expect(&[200, 202, 204, 404, 410]);
-        let answer = self.job.send(request.may_say_nothing()).await?;
+        let answer = self.job.send(request.allow_empty_body()).await?;
         Ok(if matches!(answer.status, 404 | 410) { Deleted::NotThere } else { Deleted::Removed })
     }
 
@@ -207,7 +207,7 @@ impl<'a> GenesysWebDeployments<'a> {
 
     /// Reads the deployment, if reads show it.
     pub(crate) async fn deployment(&self, id: &str) -> Result<Option<Object>, JobError> {
-        self.object(ApiRequest::get(DEPLOYMENT).ids(&[id]).about("id", id)).await
+        self.object(ApiRequest::get(DEPLOYMENT).ids(&[id]).expect_member("id", id)).await
     }
 
     /// Changes a deployment.

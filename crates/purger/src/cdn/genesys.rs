@@ -59,7 +59,7 @@ impl Cdn for GenesysCdn {
         context: &RequestContext,
     ) -> Result<PurgeAccepted, PurgeRefusal> {
         let body = Body { paths: paths.iter().map(AsRef::as_ref).collect() };
-        let request = ApiRequest::post(ENDPOINT).expect(ACCEPTED).may_say_nothing().safe_to_repeat().json(&body);
+        let request = ApiRequest::post(ENDPOINT).expect(ACCEPTED).allow_empty_body().safe_to_repeat().json(&body);
         let answer = self.client.send_with(permit, request, &context.caller()).await.map_err(|error| {
             let refusal = PurgeRefusal::from(error);
             // What a request of one job is forbidden, the client has judged already.

@@ -126,7 +126,8 @@ struct UrlResponse {
 /// Finds one medium of a message conversation.
 pub(crate) async fn medium(job: &JobContext, medium: &MessageMedia) -> Result<Located, ApiError> {
     let MessageMedia { conversation_id, communication_id, media_id } = medium;
-    let request = ApiRequest::get(MEDIUM).ids(&[conversation_id, communication_id, media_id]).about("id", media_id);
+    let request =
+        ApiRequest::get(MEDIUM).ids(&[conversation_id, communication_id, media_id]).expect_member("id", media_id);
     let data: MediaData = job.send(request).await?.json()?;
     Ok(match (data.status.as_deref(), data.url) {
         (Some("invalid"), _) => Located::Invalid,
@@ -142,7 +143,7 @@ pub(crate) async fn medium(job: &JobContext, medium: &MessageMedia) -> Result<Lo
 
 /// Finds all attachments of a message.
 pub(crate) async fn message(job: &JobContext, conversation: &str, message: &str) -> Result<Located, ApiError> {
-    let request = ApiRequest::get(MESSAGE).ids(&[conversation, message]).about("id", message);
+    let request = ApiRequest::get(MESSAGE).ids(&[conversation, message]).expect_member("id", message);
     let found: Message = job.send(request).await?.json()?;
     let content = found.normalized_message.and_then(|message| message.content).unwrap_or_default();
     let attachments = content.into_iter().filter_map(|content| content.attachment);
@@ -160,7 +161,7 @@ pub(crate) async fn message(job: &JobContext, conversation: &str, message: &str)
 /// Finds one attachment of an e-mail.
 pub(crate) async fn email(job: &JobContext, email: &EmailAttachment) -> Result<Located, ApiError> {
     let EmailAttachment { conversation_id, message_id, attachment_id } = email;
-    let request = ApiRequest::get(EMAIL).ids(&[conversation_id, message_id]).about("id", message_id);
+    let request = ApiRequest::get(EMAIL).ids(&[conversation_id, message_id]).expect_member("id", message_id);
     let found: EmailMessage = job.send(request).await?.json()?;
     let mut attachments = found.attachments.unwrap_or_default().into_iter();
     let Some(attachment) = attachments.find(|one| one.id.as_ref() == Some(attachment_id)) else {
@@ -177,7 +178,7 @@ pub(crate) async fn email(job: &JobContext, email: &EmailAttachment) -> Result<L
 
 /// Finds the content of a document.
 pub(crate) async fn document(job: &JobContext, document: &str) -> Result<Located, ApiError> {
-    let request = ApiRequest::get(CONTENT).ids(&[document]).expect(&[200, 202]).may_say_nothing();
+    let request = ApiRequest::get(CONTENT).ids(&[document]).expect(&[200, 202]).allow_empty_body();
     let answer = job.send(request).await?;
     if answer.status == 202 {
         return Ok(Located::NotYet);
@@ -220,7 +221,7 @@ pub(crate) async fn flag(
 ) -> Result<(), ApiError> {
     let endpoint = if is_email { EMAIL_ATTRIBUTES } else { MESSAGE_ATTRIBUTES };
     let request = ApiRequest::patch(endpoint).ids(&[conversation, participant]);
-    let request = request.expect(TAKEN).may_say_nothing().safe_to_repeat();
+    let request = request.expect(TAKEN).allow_empty_body().safe_to_repeat();
     job.send(request.json(&json!({ "attributes": attributes }))).await.map(drop)
 }
 
@@ -231,27 +232,27 @@ pub(crate) async fn tag_of(job: &JobContext, conversation: &str) -> Result<Optio
     struct Conversation {
         external_tag: Option<String>,
     }
-    let request = ApiRequest::get(CONVERSATION).ids(&[conversation]).about("id", conversation);
+    let request = ApiRequest::get(CONVERSATION).ids(&[conversation]).expect_member("id", conversation);
     let found: Conversation = job.send(request).await?.json()?;
     Ok(found.external_tag.filter(|tag| !tag.is_empty()))
 }
 
 /// Sets the external tag of a conversation.
 pub(crate) async fn set_tag(job: &JobContext, conversation: &str, tag: &str) -> Result<(), ApiError> {
-    let request = ApiRequest::put(TAGS).ids(&[conversation]).expect(TAKEN).may_say_nothing();
+    let request = ApiRequest::put(TAGS).ids(&[conversation]).expect(TAKEN).allow_empty_body();
     job.send(request.json(&json!({ "externalTag": tag }))).await.map(drop)
 }
 
 /// Disconnects a conversation. It is no error if it is already disconnected.
 pub(crate) async fn disconnect(job: &JobContext, conversation: &str) -> Result<(), ApiError> {
     let request = ApiRequest::post(DISCONNECT).ids(&[conversation]);
-    job.send(request.expect(TAKEN).may_say_nothing().safe_to_repeat()).await.map(drop)
+    job.send(request.expect(TAKEN).allow_empty_body().safe_to_repeat()).await.map(drop)
 }
 
 /// Deletes a document. It is no error if it no longer exists.
 pub(crate) async fn delete(job: &JobContext, document: &str) -> Result<(), ApiError> {
     let request = ApiRequest::delete(DOCUMENT).ids(&[document]);
-    job.send(request.expect(&[200, 202, 204, 404, 410]).may_say_nothing()).await.map(drop)
+    job.send(request.expect(&[200, 202, 204, 404, 410]).allow_empty_body()).await.map(drop)
 }
 
 fn limit_length(text: Option<String>) -> Option<String> {

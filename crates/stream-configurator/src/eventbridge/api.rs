@@ -145,7 +145,7 @@ impl<'a> Integrations<'a> {
     /// Reads the maximum number of integrations of this type, if the API reports it.
     pub(crate) async fn max_instances(&self) -> Result<Option<u64>, JobError> {
         let request = ApiRequest::get(TYPE).ids(&[EVENTBRIDGE]);
-        Ok(self.job.send(request.about("id", EVENTBRIDGE)).await?.json::<IntegrationType>()?.max_instances)
+        Ok(self.job.send(request.expect_member("id", EVENTBRIDGE)).await?.json::<IntegrationType>()?.max_instances)
     }
 
     /// Creates an integration. The request is sent only once: if the result is unknown, the caller looks it up.
@@ -203,7 +203,7 @@ impl<'a> Integrations<'a> {
 
     /// Reads the integration, if reads show it.
     pub(crate) async fn look(&self, id: &str) -> Result<Option<Integration>, JobError> {
-        let request = ApiRequest::get(INTEGRATION).ids(&[id]).about("id", id).expect(&[200, 404, 408, 410]);
+        let request = ApiRequest::get(INTEGRATION).ids(&[id]).expect_member("id", id).expect(&[200, 404, 408, 410]);
         let answer = self.job.send(request).await?;
         Ok(if NOT_THERE.contains(&answer.status) { None } else { Some(answer.json()?) })
     }

@@ -72,7 +72,7 @@ async fn what_is_safe_to_repeat_is_tried_four_times_in_all() {
 
 #[tokio::test(start_paused = true)]
 async fn a_poll_is_one_request_where_it_fails_and_waits_for_a_pause_all_the_same() {
-    let poll = || ApiRequest::get(THINGS).once();
+    let poll = || ApiRequest::get(THINGS).without_retries();
     for reply in [
         ScriptedReply::status(500),
         ScriptedReply::lost(TransportFailure::TimedOut),
@@ -91,14 +91,14 @@ async fn a_poll_is_one_request_where_it_fails_and_waits_for_a_pause_all_the_same
 async fn somebody_elses_answer_is_asked_for_again_and_a_create_is_looked_up() {
     let other = || ScriptedReply::status(200).body(r#"{"id":"other","state":"done"}"#);
     let rig = Rig::answering([other(), ScriptedReply::status(200).body(r#"{"id":"mine"}"#)]);
-    let request = || ApiRequest::get(THINGS).about("id", "mine");
+    let request = || ApiRequest::get(THINGS).expect_member("id", "mine");
     let answer = rig.send_for(1, request()).await.unwrap();
     assert_eq!((answer.requests, answer.json::<serde_json::Value>().unwrap()["id"].as_str()), (2, Some("mine")));
     let rig = Rig::new(move |_| other());
     let error = rig.send_for(1, request()).await.unwrap_err();
     assert_eq!((error.class, error.code, error.requests), (ErrorClass::Transient, "unexpected_response", 4));
     assert!(error.message.contains("another id (\"other\") than was asked for (\"mine\")"), "{error}");
-    let create = ApiRequest::post(THINGS).about("id", "mine");
+    let create = ApiRequest::post(THINGS).expect_member("id", "mine");
     assert_eq!(rig.send_for(1, create).await.unwrap_err().class, ErrorClass::Ambiguous);
 }
 
