@@ -109,14 +109,14 @@ impl AdmissionControl {
         if self.audit.is_some() {
             return closed(ClosedReason::Audit, None, None);
         }
-        if self.credentials.reason().is_some() && !self.workers.stands_alone(kind) {
+        if self.credentials.reason().is_some() && !self.workers.is_exempt(kind) {
             return closed(ClosedReason::Credentials, None, None);
         }
         if let Some(hold) = self.workers.of(kind).filter(|hold| hold.closes_intake) {
-            let probe = self.workers.stands_alone(kind).then_some(hold.next_look);
+            let probe = self.workers.is_exempt(kind).then_some(hold.next_look);
             return closed(ClosedReason::Worker(hold.reason), Some(hold.next_look), probe);
         }
-        if self.workers.stands_alone(kind) {
+        if self.workers.is_exempt(kind) {
             return Admission::Open;
         }
         if self.pause.closes_intake(now) {

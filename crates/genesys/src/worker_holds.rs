@@ -11,7 +11,7 @@ use genfleet_job::Kind;
 /// A hold that a worker set for all jobs of its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerHold {
-    /// The name: one of those that [`declare_holds`](crate::GenesysClient::declare_holds) was told.
+    /// The name, which is one of those passed to [`declare_holds`](crate::GenesysClient::declare_holds).
     pub reason: &'static str,
     /// The problem and its remedy.
     pub why: String,
@@ -29,7 +29,7 @@ pub(crate) struct WorkerHolds {
     reasons: Vec<&'static str>,
     holds: HashMap<Kind, WorkerHold>,
     /// The kinds whose workers do not call Genesys Cloud, and look by a job whether their hold is over.
-    alone: HashSet<Kind>,
+    exempt: HashSet<Kind>,
 }
 
 impl WorkerHolds {
@@ -40,14 +40,15 @@ impl WorkerHolds {
         self.reasons.dedup();
     }
 
-    /// Lets `kind` wait for nothing but its own holds, each of which one job probes at its next look.
-    pub(crate) fn stand_alone(&mut self, kind: Kind) {
-        self.alone.insert(kind);
+    /// Exempts `kind` from what holds jobs on account of Genesys Cloud. One job probes each of its own holds at the
+    /// next look.
+    pub(crate) fn exempt(&mut self, kind: Kind) {
+        self.exempt.insert(kind);
     }
 
-    /// Returns true if `kind` waits for nothing but its own holds.
-    pub(crate) fn stands_alone(&self, kind: Kind) -> bool {
-        self.alone.contains(&kind)
+    /// Returns true if nothing holds `kind` on account of Genesys Cloud.
+    pub(crate) fn is_exempt(&self, kind: Kind) -> bool {
+        self.exempt.contains(&kind)
     }
 
     /// Begins, changes or ends the hold of `kind`. True if its reason changed.

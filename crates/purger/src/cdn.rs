@@ -120,7 +120,7 @@ fn start_hosted<P: Provider>(provider: P, http: CdnHttp, options: &PurgerOptions
     let Services { genesys, supervisor, clock } = services;
     genesys.declare_holds(&Brake::ALL.map(Brake::name));
     genesys.declare_holds(&[THROTTLED]);
-    genesys.stand_alone(Kind::CdnPurge);
+    genesys.exempt_from_api_holds(Kind::CdnPurge);
     let times = genesys.options();
     let intervals = ProbeIntervals {
         credentials: times.credentials_probe,

@@ -73,10 +73,10 @@ impl GenesysClient {
         self.shared.admission.control().set_worker_hold(kind, hold);
     }
 
-    /// Lets the jobs of `kind` wait for nothing of Genesys Cloud's, which their worker does not call. A hold that it
-    /// sets lets one job start at its next look, as the worker's probe.
-    pub fn stand_alone(&self, kind: Kind) {
-        self.shared.admission.control().workers.stand_alone(kind);
+    /// Exempts `kind` from all that holds jobs on account of Genesys Cloud, because its worker does not call it. A hold
+    /// that the worker sets lets one job start at its next look, as the worker's probe.
+    pub fn exempt_from_api_holds(&self, kind: Kind) {
+        self.shared.admission.control().workers.exempt(kind);
     }
 
     /// Returns the settings.
