@@ -125,7 +125,7 @@ mod tests {
     fn each_refusal_has_its_remedy() {
         for (reported, remedy) in [
             ("400 invalid_client: authentication failed", "GENESYS_ENVIRONMENT: a client of another region"),
-            ("401 it said nothing about it", "GENESYS_CLIENT_SECRET"),
+            ("401 the answer has no error message", "GENESYS_CLIENT_SECRET"),
             ("400 unsupported_grant_type: no", "grant type client credentials"),
             ("invalid_scope, also without any", "scopes or roles"),
             ("404 Not Found", "is this the token endpoint?"),

@@ -71,7 +71,7 @@ pub(crate) fn error_sentence(details: &Map<String, Value>) -> String {
     match (code, message.or_else(|| text("body"))) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(only), None) | (None, Some(only)) => only.to_owned(),
-        (None, None) => "it said nothing about it".to_owned(),
+        (None, None) => "the answer has no error message".to_owned(),
     }
 }
 

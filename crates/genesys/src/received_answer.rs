@@ -73,7 +73,7 @@ impl<'a> ReceivedAnswer<'a> {
     pub(crate) fn failure_cause(&self) -> Option<String> {
         let status = self.status();
         (self.signal == ApiSignal::Failing).then(|| match self.author {
-            AnswerAuthor::Intermediary => format!("{status} with a page"),
+            AnswerAuthor::Intermediary => format!("{status} from a proxy or gateway"),
             AnswerAuthor::Api | AnswerAuthor::Json | AnswerAuthor::Nobody => status.to_string(),
         })
     }
@@ -112,6 +112,6 @@ impl<'a> ReceivedAnswer<'a> {
             ExpectedBody::Json => "JSON",
             ExpectedBody::JsonOrNothing => "JSON or nothing",
         };
-        format!("; promised is {} with {body}", statuses.join(" or "))
+        format!("; the API promises {} with {body}", statuses.join(" or "))
     }
 }

@@ -138,7 +138,7 @@ async fn a_success_without_what_it_promises_is_none_by_the_same_rule_as_elsewher
     setup.fault("status=204,method=PUT");
     let error = setup.run(&payload()).await.unwrap_err();
     assert_eq!((error.class, error.code, error.status), (ErrorClass::Permanent, "unexpected_response", Some(204)));
-    assert!(error.message.contains("promised is 200 or 201 or 202 with JSON"), "{}", error.message);
+    assert!(error.message.contains("the API promises 200 or 201 or 202 with JSON"), "{}", error.message);
 }
 
 #[tokio::test]

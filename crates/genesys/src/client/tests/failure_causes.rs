@@ -23,7 +23,7 @@ async fn an_outage_says_what_its_requests_came_to_until_it_is_over() {
         let _ = rig.send_for(number, ApiRequest::get(THINGS)).await;
     }
     assert_eq!(rig.reason(), Some(ClosedReason::ApiUnavailable));
-    assert_eq!(told(&rig), "Genesys Cloud is not answering: 503 ×10, 502 with a page ×5, lost ×5");
+    assert_eq!(told(&rig), "Genesys Cloud is not answering: 503 ×10, 502 from a proxy or gateway ×5, lost ×5");
     assert_eq!(rig.client.status().holds[0].why, told(&rig), "for status and the page");
     assert!(rig.client.problems().is_empty(), "the process is ready");
     let held = rig.get().await.unwrap_err();

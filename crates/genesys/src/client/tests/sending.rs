@@ -244,7 +244,7 @@ async fn a_success_of_another_status_than_promised_is_none() {
     let request = ApiRequest::post(THINGS).expect(&[202]).safe_to_repeat();
     let error = rig.send_for(1, request).await.unwrap_err();
     assert_eq!((error.class, error.code, error.status), (ErrorClass::Permanent, "unexpected_response", Some(200)));
-    assert!(error.message.contains("promised is 202"), "{error}");
+    assert!(error.message.contains("the API promises 202"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
