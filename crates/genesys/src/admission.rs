@@ -15,7 +15,7 @@ pub enum Admission {
     Open,
     /// Jobs may not start.
     Closed {
-        /// Why.
+        /// The reason.
         reason: ClosedReason,
         /// The time at which they may be sent again, if it is known.
         reopens: Option<Instant>,
@@ -76,7 +76,7 @@ pub(crate) const PROBE_GRACE: Duration = Duration::from_secs(10);
 /// A reason that holds requests, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActiveHold {
-    /// Why.
+    /// The reason.
     pub reason: ClosedReason,
     /// The reason in a sentence.
     pub why: String,

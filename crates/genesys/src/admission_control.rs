@@ -40,7 +40,8 @@ pub(crate) enum AdmissionStep {
     Refused(AdmissionRefusal),
 }
 
-/// The right to send one request. It is handed back with the request's outcome.
+/// What admission control has set aside for one request: its budget, its place in the slow start, and whether it is a
+/// probe. It is handed back with the request's outcome.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct SendGrant {
@@ -171,7 +172,7 @@ impl AdmissionControl {
         if let Some(reason) = self.credentials.reason() {
             return Some(AdmissionRefusal::Credentials(reason.to_owned()));
         }
-        let long_pause = self.pause.ends(now).filter(|ends| *ends - now > rate_limit_pause::LONG);
+        let long_pause = self.pause.ends(now).filter(|ends| *ends - now > rate_limit_pause::MAX_WAIT_IN_MEMORY);
         let held = |reason| move |until| AdmissionRefusal::Held(reason, until);
         let forbidden = || self.permissions.held_until(requester.kind, requester.jobs, now);
         long_pause

@@ -134,7 +134,7 @@ impl Budget {
     /// Reserves the budget of one request, at once.
     pub fn take(&mut self, now: Instant) -> BudgetReservation {
         self.expire(now);
-        self.window.get_or_insert_with(|| Window::assumed(now + ASSUMED + RESET_SLACK));
+        self.window.get_or_insert_with(|| Window::with_assumed_end(now + ASSUMED + RESET_SLACK));
         self.in_flight += 1;
         self.share.take(now);
         BudgetReservation { token: self.token, taken: now }
@@ -217,7 +217,7 @@ impl Budget {
         } else if self.ended.is_some_and(|ended| !ended.is_before(end)) {
             return false;
         }
-        self.window.get_or_insert_with(|| Window::assumed(end.latest)).narrow(end);
+        self.window.get_or_insert_with(|| Window::with_assumed_end(end.latest)).narrow(end);
         true
     }
 

@@ -77,9 +77,9 @@ enum NextStep {
 }
 
 impl GenesysClient {
-    /// Makes a client for jobs of `kinds`, which need these rights, with the credentials that the environment names;
-    /// where there are no such kinds, none are needed. Sends nothing yet. Errors are of the configuration: no
-    /// credentials, no usable address, no readable CA file.
+    /// Makes a client for jobs of `kinds`, which need these rights. The credentials come from the environment; without
+    /// kinds, none are needed. Sends nothing yet. Errors are of the configuration: no credentials, no usable address, no
+    /// readable CA file.
     pub fn new<R: Into<Rights>>(
         options: &GenesysOptions,
         kinds: Vec<(Kind, R)>,

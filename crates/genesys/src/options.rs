@@ -87,14 +87,14 @@ pub struct GenesysOptions {
 impl GenesysOptions {
     /// Derives the URLs of requests.
     pub fn addresses(&self) -> Result<Addresses, ConfigError> {
-        let base = set(self.genesys_base_url.as_deref());
-        let (token, cdn) = (set(self.genesys_token_url.as_deref()), set(self.genesys_cdn_url.as_deref()));
+        let base = non_empty(self.genesys_base_url.as_deref());
+        let (token, cdn) = (non_empty(self.genesys_token_url.as_deref()), non_empty(self.genesys_cdn_url.as_deref()));
         Addresses::new(&self.genesys_environment, base, token, cdn)
     }
 
     /// Returns true if requests go to the vendor's platform: no base URL names another place.
     pub fn is_of_the_vendor(&self) -> bool {
-        set(self.genesys_base_url.as_deref()).is_none()
+        non_empty(self.genesys_base_url.as_deref()).is_none()
     }
 
     /// Warns of settings that are allowed but may be a mistake.
@@ -119,7 +119,7 @@ impl GenesysOptions {
 
     /// Returns the file of further certificate authorities.
     pub(crate) fn ca_file(&self) -> Option<&Path> {
-        set(self.genesys_ca_file.as_deref()).map(Path::new)
+        non_empty(self.genesys_ca_file.as_deref()).map(Path::new)
     }
 }
 
@@ -130,7 +130,7 @@ fn plain(setting: &str, url: &Url, what: &str) -> Option<String> {
 }
 
 /// Treats an empty variable as not set.
-fn set(given: Option<&str>) -> Option<&str> {
+fn non_empty(given: Option<&str>) -> Option<&str> {
     given.filter(|given| !given.is_empty())
 }
 

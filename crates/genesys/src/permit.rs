@@ -43,8 +43,9 @@ impl SharedAdmission {
     }
 }
 
-/// The right to send one request at once. Dropped unused, it gives its budget back; dropped while its request is in
-/// flight, the request counts as one that the API may have seen.
+/// The right to send one request at once: the grant of admission control, the token, and the request once it is sent. A
+/// permit that is dropped unused gives its grant back. If it is dropped while its request is in flight, the request
+/// counts as one that the API may have seen.
 #[derive(Debug)]
 #[must_use]
 pub struct Permit {

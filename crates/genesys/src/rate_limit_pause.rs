@@ -12,7 +12,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// Smallest change of an end that another process reports, because its messages take different times.
 const TOLERANCE: Duration = Duration::from_millis(500);
 /// Maximum length of a pause whose end is waited for in memory.
-pub(crate) const LONG: Duration = Duration::from_secs(30);
+pub(crate) const MAX_WAIT_IN_MEMORY: Duration = Duration::from_secs(30);
 
 /// The pause, if there is one, and how long to wait next.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl RateLimitPause {
             self.total_before = self.total(now);
         }
         let since = current.map_or(now, |pause| pause.since);
-        let closes_intake = until - now > LONG || current.is_some_and(|pause| pause.closes_intake);
+        let closes_intake = until - now > MAX_WAIT_IN_MEMORY || current.is_some_and(|pause| pause.closes_intake);
         self.pause = Some(Pause { since, until, closes_intake, end_was_noticed: false });
         true
     }

@@ -130,9 +130,9 @@ pub(crate) fn read_response(status: u16, retry_after: RetryAfterHeader, body: &[
         StatusClass::Throttled => TokenResponse::Throttled,
         StatusClass::Overloaded if retry_after == RetryAfterHeader::Present => TokenResponse::Throttled,
         StatusClass::Overloaded | StatusClass::Unavailable => TokenResponse::Away,
-        StatusClass::Rejected if says(&details, "rate limit exceeded") => TokenResponse::Throttled,
+        StatusClass::Rejected if mentions(&details, "rate limit exceeded") => TokenResponse::Throttled,
         StatusClass::Rejected | StatusClass::Unauthorized | StatusClass::Forbidden
-            if says(&details, "invalid_scope") || status == 400 && !says(&details, "invalid_client") =>
+            if mentions(&details, "invalid_scope") || status == 400 && !mentions(&details, "invalid_client") =>
         {
             TokenResponse::RefusedWithScope(format!("{status} {}", error_sentence(&details)))
         }
@@ -145,7 +145,7 @@ pub(crate) fn read_response(status: u16, retry_after: RetryAfterHeader, body: &[
     }
 }
 
-fn says(details: &Map<String, Value>, what: &str) -> bool {
+fn mentions(details: &Map<String, Value>, what: &str) -> bool {
     details.values().filter_map(Value::as_str).any(|text| text.to_ascii_lowercase().contains(what))
 }
 

@@ -46,7 +46,7 @@ struct Spread {
 
 impl Window {
     /// Begins a window that no answer described yet.
-    pub(super) const fn assumed(end: Instant) -> Self {
+    pub(super) const fn with_assumed_end(end: Instant) -> Self {
         Self { end, ends: None, counted: 0, spread: None }
     }
 

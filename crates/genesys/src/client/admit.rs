@@ -10,7 +10,7 @@ use crate::{
     admission_control::AdmissionStep,
     error::ApiError,
     permit::Permit,
-    rate_limit_pause::LONG,
+    rate_limit_pause::MAX_WAIT_IN_MEMORY,
     request::Caller,
     token_source::TokenEndpointAway,
 };
@@ -105,7 +105,7 @@ impl GenesysClient {
             if caller.stop.is_cancelled() {
                 return Err(ApiError::interrupted());
             }
-            if until - Instant::now() > LONG {
+            if until - Instant::now() > MAX_WAIT_IN_MEMORY {
                 return Err(self.refuse(AdmissionRefusal::Held(ClosedReason::ServiceLimit, until)));
             }
             tokio::select! {

@@ -121,8 +121,8 @@ impl GenesysClient {
     }
 
     /// Judges the 403 that `job` got on `endpoint`: returns until when the job waits, since permissions are missing for
-    /// its whole kind; `None` if it fails. To be asked once per job; [`send`](Self::send) does for a request of exactly
-    /// one job, so this is for the jobs of a shared request.
+    /// its whole kind; `None` if it fails. Must be called once for each job. [`send`](Self::send) does so for a request
+    /// of a single job, so only callers that share a request among jobs call it.
     pub fn judge_forbidden(&self, kind: Kind, endpoint: &'static str, job: &JobId) -> Option<Timestamp> {
         let until = self.shared.admission.control().judge_forbidden(kind, endpoint, job, Instant::now());
         until.map(|until| self.time_of(until))
