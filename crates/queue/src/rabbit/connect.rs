@@ -38,10 +38,10 @@ const FRAME: FrameSize = 128 * 1024;
 const SMALLEST_FRAME: FrameSize = 8 * 1024;
 /// Maximum frame size of the publishing connection: at most 64 KiB of message headers, the other properties, and room.
 const PUBLISHING_FRAME: FrameSize = 72 * 1024;
-/// Maximum frame size of the connection for broadcasts, which are short messages without headers.
-const BROADCAST_FRAME: FrameSize = 8 * 1024;
-/// The role of the connection for broadcasts.
-pub(super) const BROADCAST: &str = "gossip";
+/// Maximum frame size of the connection for control messages, which are short and have no headers.
+const CONTROL_FRAME: FrameSize = 8 * 1024;
+/// The role of the connection for control messages, as the broker shows it.
+pub(super) const CONTROL: &str = "gossip";
 /// The role of the connection that replies to producers.
 pub(super) const REPLIES: &str = "replies";
 
@@ -172,7 +172,7 @@ async fn connect(uri: &AMQPUri, tls: Option<&TlsConnector>, slot: &SocketSlot) -
 /// Returns the maximum frame size to request. Without one in the URL, or with 0 (no limit), the role decides.
 fn frame_max(role: &str, named: Option<FrameSize>) -> FrameSize {
     match role {
-        BROADCAST => BROADCAST_FRAME,
+        CONTROL => CONTROL_FRAME,
         _ if [ConnectionRole::Publish.as_str(), REPLIES].contains(&role) => PUBLISHING_FRAME,
         _ => named.filter(|named| *named > 0).map_or(FRAME, |named| named.clamp(SMALLEST_FRAME, FRAME)),
     }
@@ -252,7 +252,7 @@ mod tests {
         for (named, consuming) in [(None, FRAME), (Some(0), FRAME), (Some(1 << 30), FRAME), (Some(65_536), 65_536)] {
             assert_eq!(frame_max(ConnectionRole::Consume.as_str(), named), consuming);
             assert_eq!(frame_max(ConnectionRole::Publish.as_str(), named), PUBLISHING_FRAME);
-            assert_eq!(frame_max(BROADCAST, named), BROADCAST_FRAME);
+            assert_eq!(frame_max(CONTROL, named), CONTROL_FRAME);
         }
         assert_eq!(frame_max("inspect", Some(1)), SMALLEST_FRAME);
     }

@@ -15,7 +15,7 @@ use lapin::{
 use tokio::time::{sleep, timeout};
 
 use super::{
-    connect::BROADCAST,
+    connect::CONTROL,
     convert,
     error::{describe, queue_error},
     inspect::RabbitInspector,
@@ -61,7 +61,7 @@ impl RabbitQueue {
     /// Opens a channel that receives all messages with one of `keys`. Waits until the connections for jobs are open.
     pub async fn control_channel(&self, keys: &[String]) -> Result<ControlChannel, SessionError> {
         self.wait_until_connected().await;
-        let own = self.shared.broker.connect_any(BROADCAST).await?;
+        let own = self.shared.broker.connect_any(CONTROL).await?;
         let channel = timeout(PATIENCE, own.channel()).await.map_err(|_| SLOW.to_owned())?.map_err(describe)?;
         let opened = ControlChannel::open(channel, &self.shared.prefix, keys).await;
         let opened = opened.map_err(|error| error.to_string())?;
@@ -73,7 +73,7 @@ impl RabbitInspector {
     /// Opens a channel that receives all messages with one of `keys`, on its own connection: while the broker has an
     /// alarm, it does not answer on a connection that has published.
     pub async fn control_channel(&self, keys: &[String]) -> Result<ControlChannel, QueueError> {
-        let own = self.connect_again(BROADCAST).await?;
+        let own = self.connect_again(CONTROL).await?;
         let slow = |_| QueueError::Broker(SLOW.to_owned());
         let channel = timeout(PATIENCE, own.confirming_channel()).await.map_err(slow)?.map_err(queue_error)?;
         let opened = ControlChannel::open(channel, self.prefix(), keys).await?;
