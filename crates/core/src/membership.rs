@@ -236,7 +236,7 @@ impl Membership {
         for status in &mut kinds {
             let Ok(kind) = status.kind.parse::<Kind>() else { continue };
             status.standing_by = stands_by.contains_key(&kind);
-            status.held = self.shared.queue.unsettled(kind);
+            status.held = self.shared.queue.count_unsettled(kind);
         }
         kinds
     }

@@ -259,7 +259,7 @@ async fn no_more_than_the_concurrency_is_handed_out(subject: &Subject) {
         held.push(delivery);
     }
     assert_eq!(
-        (held.len(), queue.unsettled(KIND), queue.unsettled(Kind::VniProvision)),
+        (held.len(), queue.count_unsettled(KIND), queue.count_unsettled(Kind::VniProvision)),
         (3, 3, 0),
         "and they are counted"
     );
@@ -270,7 +270,7 @@ async fn no_more_than_the_concurrency_is_handed_out(subject: &Subject) {
         let delivery = next(&mut consumer).await;
         settle(delivery, vec![]).await;
     }
-    assert_eq!(queue.unsettled(KIND), 0);
+    assert_eq!(queue.count_unsettled(KIND), 0);
     queue.close().await;
 }
 

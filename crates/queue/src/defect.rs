@@ -29,7 +29,7 @@ impl MessageDefect {
     const ALL: [Self; 6] =
         [Self::NotText, Self::TooDeep, Self::TooMany, Self::TooLong, Self::Malformed, Self::OtherKey];
 
-    /// A word for it.
+    /// Returns its name, as a header has it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotText => "not_text",
@@ -49,9 +49,9 @@ impl MessageDefect {
         }
     }
 
-    /// The flaw of that word.
-    pub(crate) fn of(word: &[u8]) -> Option<Self> {
-        Self::ALL.into_iter().find(|defect| defect.as_str().as_bytes() == word)
+    /// Parses the name of a defect.
+    pub(crate) fn of(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|defect| defect.as_str().as_bytes() == name)
     }
 }
 
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_found_by_its_word() {
+    fn each_is_found_by_its_name() {
         for defect in MessageDefect::ALL {
             assert_eq!(MessageDefect::of(defect.as_str().as_bytes()), Some(defect));
         }

@@ -89,9 +89,9 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Returns true unless the message was just sent by a producer: it was delivered before, or this product published
-    /// it.
-    pub fn came_before(&self) -> bool {
+    /// Returns true if the message was delivered before, or if a worker published it. A message that a producer has just
+    /// sent is neither.
+    pub fn is_repeated_or_internal(&self) -> bool {
         self.redelivered || self.lane != Lane::Jobs
     }
 }
@@ -187,17 +187,17 @@ pub enum QueueError {
 
 impl QueueError {
     /// Returns true if a retry may succeed.
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Broker(_) => true,
-            Self::Store { source, .. } => store_error_may_pass(source),
+            Self::Store { source, .. } => is_transient_store_error(source),
             Self::Closed | Self::Configuration(_) | Self::Missing(_) | Self::TooLarge { .. } => false,
         }
     }
 }
 
 /// Returns true for errors that go away by themselves, or with an operator's help, without a restart.
-pub(crate) fn store_error_may_pass(error: &rusqlite::Error) -> bool {
+pub(crate) fn is_transient_store_error(error: &rusqlite::Error) -> bool {
     use ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull, SystemIoFailure};
     matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked | DiskFull | SystemIoFailure))
 }

@@ -81,9 +81,9 @@ impl Queue {
         dispatch!(self, Self, queue => queue.health())
     }
 
-    /// Number of deliveries of `kind` that this process holds unsettled, whatever they wait for.
-    pub fn unsettled(&self, kind: Kind) -> u32 {
-        dispatch!(self, Self, queue => queue.unsettled(kind))
+    /// Counts the deliveries of `kind` that this process holds unsettled, whatever they wait for.
+    pub fn count_unsettled(&self, kind: Kind) -> u32 {
+        dispatch!(self, Self, queue => queue.count_unsettled(kind))
     }
 
     /// Waits until the queue can no longer be used, and returns the reason.

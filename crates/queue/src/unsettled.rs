@@ -1,5 +1,5 @@
-//! How many deliveries this process holds unsettled, kind by kind, whatever they wait for: their handler, the audit,
-//! room. The queue counts them neither as waiting nor as done, so they are counted here.
+//! The number of unsettled deliveries that this process holds, for each kind. They may wait for their handler, for the
+//! audit or for room. The queue counts them neither as waiting nor as done, so they are counted here.
 
 use std::{
     collections::BTreeMap,

@@ -223,7 +223,7 @@ impl Settlement {
             return delivery.settler.give_back().await;
         }
         let address = reply_address(&delivery.message);
-        match step(delivery.settler.is_stale(), delivery.came_before(), answered.contains(&address)) {
+        match step(delivery.settler.is_stale(), delivery.is_repeated_or_internal(), answered.contains(&address)) {
             SettlementStep::Keep => {
                 metrics::counter!(metric::STALE_ACKS).increment(1);
                 debug!("the session of this delivery is gone: its message is redelivered, here or elsewhere");

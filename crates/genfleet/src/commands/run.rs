@@ -175,7 +175,7 @@ async fn count_left(path: &std::path::Path) -> anyhow::Result<u64> {
     let store = SqliteQueue::open(path, Role::Tool, Arc::new(SystemClock))?;
     let printed = store.batch_cursor().await?;
     let unprinted = store.events_after(printed, 1000).await?.len();
-    let left = store.unfinished().await? + unprinted as u64;
+    let left = store.count_unfinished().await? + unprinted as u64;
     store.close().await;
     Ok(left)
 }
@@ -256,7 +256,7 @@ async fn follow(
     loop {
         // Counted before the events are read, so that none can follow. Not while events come one after another, because
         // it reads a whole index.
-        let unfinished = if quiet || tally.complete() { store.unfinished().await.ok() } else { None };
+        let unfinished = if quiet || tally.complete() { store.count_unfinished().await.ok() } else { None };
         // The store is closed when the process stops.
         let Ok(events) = store.events_after(sequence, READ_TOGETHER).await else { return Ok(tally) };
         for event in &events {

@@ -106,7 +106,7 @@ impl RabbitQueue {
         Health { notes, ..self.shared.health.health() }
     }
 
-    pub(crate) fn unsettled(&self, kind: Kind) -> u32 {
+    pub(crate) fn count_unsettled(&self, kind: Kind) -> u32 {
         self.shared.unsettled.of(kind)
     }
 

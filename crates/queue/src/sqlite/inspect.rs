@@ -157,8 +157,8 @@ fn dead(connection: &Connection) -> rusqlite::Result<BTreeMap<String, u64>> {
     counted.collect()
 }
 
-/// Returns the number of unsettled jobs in all lanes.
-pub(super) fn unfinished(connection: &Connection) -> rusqlite::Result<u64> {
+/// Counts the unsettled jobs in all lanes.
+pub(super) fn count_unfinished(connection: &Connection) -> rusqlite::Result<u64> {
     connection.prepare_cached("SELECT count(*) FROM message")?.query_row([], |each| row::count(each, 0))
 }
 

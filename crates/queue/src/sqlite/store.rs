@@ -116,8 +116,8 @@ impl SqliteQueue {
         self.handle.health()
     }
 
-    /// See [`Queue::unsettled`](crate::Queue::unsettled).
-    pub(crate) fn unsettled(&self, kind: Kind) -> u32 {
+    /// See [`Queue::count_unsettled`](crate::Queue::count_unsettled).
+    pub(crate) fn count_unsettled(&self, kind: Kind) -> u32 {
         self.handle.state().unsettled.of(kind)
     }
 
@@ -143,9 +143,9 @@ impl SqliteQueue {
         self.reader.read(move |connection| inspect::counts(connection, now)).await
     }
 
-    /// Returns the number of unsettled jobs in all lanes, including delayed ones.
-    pub async fn unfinished(&self) -> Result<u64, QueueError> {
-        self.reader.read(inspect::unfinished).await
+    /// Counts the unsettled jobs in all lanes, including delayed ones.
+    pub async fn count_unfinished(&self) -> Result<u64, QueueError> {
+        self.reader.read(inspect::count_unfinished).await
     }
 
     /// Returns the first `limit` events after `sequence`; 0 returns the very first.

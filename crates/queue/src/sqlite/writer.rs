@@ -25,7 +25,7 @@ use super::{
     schema,
     work::{OperationRequest, TransactionScope, WriterCommand},
 };
-use crate::message::{QueueError, store_error_may_pass};
+use crate::message::{QueueError, is_transient_store_error};
 use genfleet_job::clock::SharedClock;
 
 /// Maximum number of commands in one transaction.
@@ -187,8 +187,8 @@ impl Writer {
         let path = &self.state.path;
         let now = self.clock.now();
         *group = mem::take(group).into_iter().filter_map(|request| request.send_or_wait(now)).collect();
-        let may_pass = store_error_may_pass(error);
-        match (may_pass, self.role) {
+        let is_transient = is_transient_store_error(error);
+        match (is_transient, self.role) {
             (true, Role::Worker) => {
                 self.state.set_condition(StoreCondition::Unavailable(format!(
                     "the store {path} cannot be written now: {error}"
@@ -202,7 +202,7 @@ impl Writer {
         for request in group.drain(..) {
             request.fail(QueueError::Store { path: path.clone(), source: copy(error) });
         }
-        if may_pass { GroupOutcome::Committed } else { GroupOutcome::Failed }
+        if is_transient { GroupOutcome::Committed } else { GroupOutcome::Failed }
     }
 
     /// Returns the claimed rows, writes the log into the file and releases the lock.

@@ -30,13 +30,13 @@ async fn after_a_loss_unsettled_jobs_come_again_and_the_late_acknowledgement_is_
         );
         assert_eq!(again.iter().map(|delivery| delivery.delivery_count).collect::<Vec<_>>(), [1, 1]);
 
-        assert_eq!(queue.unsettled(Kind::CdnPurge), 2, "the stale one is in the queue, not here");
+        assert_eq!(queue.count_unsettled(Kind::CdnPurge), 2, "the stale one is in the queue, not here");
         assert_eq!(first.settler.settle(vec![event("a")]).await.unwrap(), Settled::Stale);
-        assert_eq!(queue.unsettled(Kind::CdnPurge), 2);
+        assert_eq!(queue.count_unsettled(Kind::CdnPurge), 2);
         for delivery in again {
             assert_eq!(delivery.settler.settle(Vec::new()).await.unwrap(), Settled::Acknowledged);
         }
-        assert_eq!(queue.unsettled(Kind::CdnPurge), 0);
+        assert_eq!(queue.count_unsettled(Kind::CdnPurge), 0);
         assert_eq!(rig.ready("events").await, 1, "what followed from the stale one is durable");
         let shown = metrics.render();
         assert!(shown.contains("genfleet_stale_acks_total 1\n"), "{shown}");

@@ -19,7 +19,7 @@ async fn a_settled_job_is_gone_and_what_it_published_is_there() {
     let reply = Publication { to: Destination::Reply { queue: "gone".to_owned() }, message: message("reply") };
     let settled = delivery.settler.settle(vec![event("event"), dead("unknown", "job"), reply]).await.unwrap();
     assert_eq!(settled, Settled::Acknowledged);
-    assert_eq!(queue.unfinished().await.unwrap(), 0);
+    assert_eq!(queue.count_unfinished().await.unwrap(), 0);
     assert_eq!(queue.events_after(0, 10).await.unwrap()[0].key, "file.scan.succeeded");
     assert_eq!(queue.dead_letters(Some("unknown"), 0, 10).await.unwrap().len(), 1);
 }
@@ -225,5 +225,5 @@ async fn ten_thousand_jobs_go_through_each_of_them_once() {
     println!("{JOBS} claimed and settled in {took:?}: {:.0} a second", 10_000.0 / took.as_secs_f64());
     let events = queue.events_after(0, JOBS + 1).await.unwrap();
     let different: BTreeSet<_> = events.iter().map(|event| event.body.clone()).collect();
-    assert_eq!((events.len(), different.len(), queue.unfinished().await.unwrap()), (JOBS, JOBS, 0));
+    assert_eq!((events.len(), different.len(), queue.count_unfinished().await.unwrap()), (JOBS, JOBS, 0));
 }

@@ -120,7 +120,7 @@ async fn a_closed_store_is_one_file_and_a_removed_one_is_none() {
     };
     assert_eq!(names(), ["store.db", "store.db.lock"]);
     assert!(matches!(queue.publish(vec![new_job("late")]).await, Err(QueueError::Closed)));
-    assert!(matches!(queue.unfinished().await, Err(QueueError::Closed)));
+    assert!(matches!(queue.count_unfinished().await, Err(QueueError::Closed)));
     SqliteQueue::remove(&folder.store()).unwrap();
     SqliteQueue::remove(&folder.store()).unwrap();
     assert!(names().is_empty());

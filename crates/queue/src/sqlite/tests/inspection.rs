@@ -22,7 +22,7 @@ async fn counts_tell_where_jobs_are() {
     assert_eq!((jobs.waiting, jobs.delayed, jobs.claimed, jobs.oldest.is_some()), (1, 1, 1, true));
     assert_eq!(counts.lanes[&(KIND, Lane::Resume)].delayed, 1);
     assert_eq!(counts.dead["file.scan"], 1);
-    assert_eq!(queue.unfinished().await.unwrap(), 4);
+    assert_eq!(queue.count_unfinished().await.unwrap(), 4);
     let waiting = queue.waiting_after(0, 10).await.unwrap();
     assert_eq!(waiting.iter().map(|each| each.claimed).collect::<Vec<_>>(), [true, false, false, false]);
     assert_eq!(waiting[3].lane, Lane::Resume);
@@ -86,7 +86,7 @@ async fn a_dead_letter_is_redriven_once() {
     let again = || vec![lane(Lane::Jobs, Duration::ZERO, "a")];
     assert!(queue.redrive(letters[0].sequence, again()).await.unwrap());
     assert!(!queue.redrive(letters[0].sequence, again()).await.unwrap());
-    assert_eq!(queue.unfinished().await.unwrap(), 1);
+    assert_eq!(queue.count_unfinished().await.unwrap(), 1);
     let all: Vec<_> = queue.dead_letters(None, 0, 10).await.unwrap().iter().map(|each| each.sequence).collect();
     for (sequence, there) in [(all[0], true), (all[1], true), (99, false)] {
         assert_eq!(queue.redrive(sequence, Vec::new()).await.unwrap(), there, "discarded");
@@ -110,7 +110,7 @@ async fn a_batch_is_loaded_once_and_goes_on_where_it_was() {
     assert_eq!(outcome, LoadOutcome::Already { printed: 1 });
     let outcome = queue.load(batch("bb"), vec![new_job("job")]).await.unwrap();
     assert_eq!(outcome, LoadOutcome::Refused { recorded: batch("aa") });
-    assert_eq!(queue.unfinished().await.unwrap(), 1);
+    assert_eq!(queue.count_unfinished().await.unwrap(), 1);
     assert_eq!((queue.batch().await.unwrap(), queue.batch_cursor().await.unwrap()), (Some(batch("aa")), 1));
 }
 
@@ -127,6 +127,6 @@ async fn a_batch_is_loaded_into_no_store_of_other_jobs() {
         assert_eq!(queue.could_load(&batch).await.unwrap(), LoadOutcome::Foreign, "{name}");
         assert_eq!(queue.load(batch, vec![new_job("ours")]).await.unwrap(), LoadOutcome::Foreign, "{name}");
         assert_eq!(queue.batch().await.unwrap(), None, "{name}");
-        assert_eq!(queue.unfinished().await.unwrap(), u64::from(name == "job"), "{name}");
+        assert_eq!(queue.count_unfinished().await.unwrap(), u64::from(name == "job"), "{name}");
     }
 }

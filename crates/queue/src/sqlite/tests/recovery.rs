@@ -45,7 +45,7 @@ async fn a_tool_that_opens_the_store_takes_nothing_from_its_worker() {
     assert_eq!(tool.counts().await.unwrap().lanes[&(KIND, Lane::Jobs)].claimed, 1);
     tool.close().await;
     delivery.settler.settle(Vec::new()).await.unwrap();
-    assert_eq!(queue.unfinished().await.unwrap(), 0);
+    assert_eq!(queue.count_unfinished().await.unwrap(), 0);
 }
 
 #[tokio::test]

@@ -147,7 +147,7 @@ impl<'a> Engine<'a> {
     /// Waits before the next attempt. Fails if the error is permanent or the time-out is over.
     async fn wait_before_retry(&self, lost: &QueueError, last_progress: Instant) -> anyhow::Result<()> {
         // A broker that is starting may not have all its queues yet.
-        let passes = lost.may_pass() || matches!(lost, QueueError::Missing(_));
+        let passes = lost.is_transient() || matches!(lost, QueueError::Missing(_));
         if !passes || last_progress.elapsed() > self.plan.timeout || self.stop.is_cancelled() {
             bail!("{lost}. Nothing is lost: run it again to continue; {}", self.describe_rest());
         }
