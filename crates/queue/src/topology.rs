@@ -288,7 +288,7 @@ fn window() -> Arguments {
 }
 
 /// Arguments for at-least-once dead-lettering: the broker keeps a message until the next queue has confirmed it.
-fn leads_to(exchange: String) -> Arguments {
+fn dead_lettering_to(exchange: String) -> Arguments {
     let mut arguments = quorum();
     arguments.insert("x-dead-letter-exchange", Argument::Text(exchange));
     arguments.insert("x-dead-letter-strategy", Argument::Text("at-least-once".to_owned()));
@@ -297,13 +297,13 @@ fn leads_to(exchange: String) -> Arguments {
 }
 
 fn work(prefix: &str) -> Arguments {
-    let mut arguments = leads_to(format!("{prefix}.dead"));
+    let mut arguments = dead_lettering_to(format!("{prefix}.dead"));
     arguments.insert("x-delivery-limit", Argument::Number(JOB_DELIVERY_LIMIT));
     arguments
 }
 
 fn delay_queue(prefix: &str, bit: u32) -> Arguments {
-    let mut arguments = leads_to(below(prefix, bit));
+    let mut arguments = dead_lettering_to(below(prefix, bit));
     arguments.insert("x-message-ttl", Argument::Number(1000 << bit));
     arguments
 }

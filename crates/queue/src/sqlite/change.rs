@@ -104,7 +104,7 @@ pub(super) fn insert_all(
                 record(scope, &format!("{kind}.{outcome}"), message)?;
                 changes.event();
             }
-            Destination::Dead { kind } => bury(scope, kind, message)?,
+            Destination::Dead { kind } => insert_dead_letter(scope, kind, message)?,
             Destination::Reply { .. } => {}
         }
     }
@@ -156,7 +156,7 @@ fn enqueue(
     insert(scope, SQL, params![kind.as_str(), lane.as_str(), visible_at(scope.now, after)], message, headers)
 }
 
-fn bury(scope: &TransactionScope<'_>, kind: &str, message: &Message) -> rusqlite::Result<()> {
+fn insert_dead_letter(scope: &TransactionScope<'_>, kind: &str, message: &Message) -> rusqlite::Result<()> {
     const SQL: &str = "INSERT INTO dead (kind, died_at,
         message_id, correlation_id, reply_to, timestamp, content_type, headers, body)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";

@@ -26,10 +26,11 @@ pub(super) fn take(path: &Path) -> Result<File, QueueError> {
     };
     let file = file::open(&lock, File::options().create(true).truncate(false).write(true), file::Mode::Private)
         .map_err(unusable)?;
-    match patiently(&file) {
+    match lock_with_retries(&file) {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(QueueError::Configuration(format!(
-            "the store {} is worked by another process, and only one may: stop that one, or name another file",
+            "the store {} is used by another process, and only one process may use it: stop that one, or name \
+             another file",
             path.display()
         ))),
         Err(TryLockError::Error(error)) => Err(unusable(error)),
@@ -37,7 +38,7 @@ pub(super) fn take(path: &Path) -> Result<File, QueueError> {
 }
 
 /// Retries a few times, because a process that only checks the lock holds it for a moment.
-fn patiently(file: &File) -> Result<(), TryLockError> {
+fn lock_with_retries(file: &File) -> Result<(), TryLockError> {
     for _ in 0..10 {
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(20)),

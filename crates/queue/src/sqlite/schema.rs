@@ -96,10 +96,10 @@ pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags).map_err(|error| open_error(path, error))?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| open_error(path, error))?;
-    let made = patiently(|| make(&connection)).map_err(|error| open_error(path, error))?;
+    let made = retry_while_busy(|| make(&connection)).map_err(|error| open_error(path, error))?;
     check(path, &made)?;
-    patiently(|| set(&connection)).map_err(|error| open_error(path, error))?;
-    patiently(|| connection.execute_batch(CLOCK)).map_err(|error| open_error(path, error))?;
+    retry_while_busy(|| set_durability(&connection)).map_err(|error| open_error(path, error))?;
+    retry_while_busy(|| connection.execute_batch(CLOCK)).map_err(|error| open_error(path, error))?;
     Ok(connection)
 }
 
@@ -216,12 +216,12 @@ fn check(path: &Path, owner: &FileOwner) -> Result<(), QueueError> {
              {VERSION}): use that version, or name another file",
             path.display()
         ))),
-        FileOwner::Nobody | FileOwner::SomeoneElse => Err(stranger(path)),
+        FileOwner::Nobody | FileOwner::SomeoneElse => Err(foreign_file_error(path)),
     }
 }
 
 /// Makes commits durable before they return. With WAL alone a power failure would lose the last ones.
-fn set(connection: &Connection) -> rusqlite::Result<()> {
+fn set_durability(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
@@ -230,7 +230,7 @@ fn set(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Retries while other processes hold the file, because switching the journal mode does not wait.
-fn patiently<T>(attempt: impl Fn() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+fn retry_while_busy<T>(attempt: impl Fn() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
     for _ in 0..50 {
         match attempt() {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
@@ -242,14 +242,14 @@ fn patiently<T>(attempt: impl Fn() -> rusqlite::Result<T>) -> rusqlite::Result<T
     attempt()
 }
 
-fn stranger(path: &Path) -> QueueError {
+fn foreign_file_error(path: &Path) -> QueueError {
     let path = path.display();
     QueueError::Configuration(format!("{path} is no store of genfleet's and is left as it is: name another file"))
 }
 
 fn open_error(path: &Path, error: rusqlite::Error) -> QueueError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => stranger(path),
+        Some(ErrorCode::NotADatabase) => foreign_file_error(path),
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => unusable(path, &error),
         _ => QueueError::Store { path: path.display().to_string(), source: error },
     }

@@ -67,7 +67,7 @@ async fn a_second_worker_by_another_name_of_the_file_is_refused_as_well() {
     let second = SqliteQueue::open(&alias.join("store.db"), Role::Worker, clock());
     fs::remove_file(&alias).unwrap();
     let told = second.unwrap_err().to_string();
-    assert!(told.contains("worked by another process"), "{told}");
+    assert!(told.contains("used by another process"), "{told}");
 }
 
 #[test]
