@@ -245,7 +245,7 @@ impl World {
                 let tag = self.next();
                 self.unsettled.insert(tag, (session, copy.clone()));
                 let recent = &self.processes[at].recent;
-                let held = recent.came(&copy.body(), copy.number, copy.redelivered);
+                let held = recent.record_delivery(&copy.body(), copy.number, copy.redelivered);
                 self.processes[at].shelf.push_back(Handed { copy, held, session, tag });
             }
         }

@@ -72,7 +72,9 @@ impl DeadLetter {
                 .or(stored.stored_at)
                 .or_else(|| sent_at(&stored)),
             worker: text(job_headers::WORKER),
-            fingerprint: text(job_headers::FINGERPRINT).filter(|_| gave_up(&stored)).unwrap_or_else(of_sort),
+            fingerprint: text(job_headers::FINGERPRINT)
+                .filter(|_| is_given_up_by_worker(&stored))
+                .unwrap_or_else(of_sort),
             kind,
             reason,
             error,
@@ -123,7 +125,7 @@ fn header<'a>(stored: &'a StoredMessage, name: &str) -> Option<&'a HeaderValue> 
 
 /// Returns true if a worker dead-lettered it with a reason. A job that the broker dead-letters may have an older
 /// reason.
-fn gave_up(stored: &StoredMessage) -> bool {
+fn is_given_up_by_worker(stored: &StoredMessage) -> bool {
     stored.death.is_none() && header(stored, job_headers::REASON).is_some()
 }
 
@@ -174,18 +176,14 @@ fn kind(stored: &StoredMessage) -> Option<Kind> {
     let named = match stored.queue {
         DeadLetterQueue::Dead(kind) => return Some(kind),
         DeadLetterQueue::Unknown | DeadLetterQueue::Unrouted => {
-            topology::kind_of_key(&stored.routing_key).or_else(|| of_body(&stored.message.body))
+            topology::kind_of_key(&stored.routing_key).or_else(|| kind_in_body(&stored.message.body)?.parse().ok())
         }
     };
     named.filter(|kind| *kind != Kind::WebhookDeliver || stored.is_ours)
 }
 
-fn of_body(body: &[u8]) -> Option<Kind> {
-    named(body)?.parse().ok()
-}
-
 /// Returns the value of the body's member `kind`, if it is a string without escapes.
-fn named(body: &[u8]) -> Option<&str> {
+fn kind_in_body(body: &[u8]) -> Option<&str> {
     #[derive(Deserialize)]
     struct Named<'a> {
         kind: &'a str,
@@ -195,7 +193,7 @@ fn named(body: &[u8]) -> Option<&str> {
 
 /// Returns the body with `kind` in its member `kind`, and all other bytes as they are. `None` if it has no such member.
 fn with_kind(body: &[u8], kind: Kind) -> Option<Vec<u8>> {
-    let named = named(body)?;
+    let named = kind_in_body(body)?;
     let start = named.as_ptr().addr() - body.as_ptr().addr();
     Some([&body[..start], kind.as_str().as_bytes(), &body[start + named.len()..]].concat())
 }

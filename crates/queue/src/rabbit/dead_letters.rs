@@ -75,13 +75,13 @@ impl RabbitDeadLetters {
     }
 
     pub(crate) fn trouble(&self) -> Option<String> {
-        let health = self.publisher.started().as_ref()?.0.health();
+        let health = self.publisher.lock_started().as_ref()?.0.health();
         let blocked = health.publishing_blocked.then(|| "the broker takes no publications (memory or disk)".to_owned());
         health.problems.into_iter().next().or(blocked)
     }
 
     pub(crate) async fn close(&self) {
-        let publisher = self.publisher.started().take();
+        let publisher = self.publisher.lock_started().take();
         if let Some((publisher, _)) = publisher {
             publisher.close().await;
         }
@@ -125,7 +125,7 @@ impl DeadLetterPublisher {
 
     /// Returns a queue that needs the queues of all kinds to which `publications` go, and the one that it replaces.
     fn queue_for(&self, publications: &[Publication]) -> Result<(RabbitQueue, Option<RabbitQueue>), QueueError> {
-        let mut started = self.started();
+        let mut started = self.lock_started();
         let mut kinds: BTreeSet<Kind> = publications.iter().filter_map(|publication| publication.to.kind()).collect();
         if let Some((queue, needed)) = &*started {
             if self.settings.topology != TopologyMode::Verify || needed.is_superset(&kinds) {
@@ -139,17 +139,17 @@ impl DeadLetterPublisher {
         Ok((queue, replaced.map(|(queue, _)| queue)))
     }
 
-    fn started(&self) -> MutexGuard<'_, Option<(RabbitQueue, BTreeSet<Kind>)>> {
+    fn lock_started(&self) -> MutexGuard<'_, Option<(RabbitQueue, BTreeSet<Kind>)>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn unfinished(&self) -> MutexGuard<'_, Vec<Message>> {
+    fn lock_unfinished(&self) -> MutexGuard<'_, Vec<Message>> {
         self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes a message from the unfinished ones; returns false if it is none.
     fn claim(&self, message: &Message) -> bool {
-        let mut unfinished = self.unfinished();
+        let mut unfinished = self.lock_unfinished();
         let found = unfinished.iter().position(|one| one == message);
         found.map(|index| unfinished.swap_remove(index)).is_some()
     }
@@ -241,7 +241,7 @@ impl RabbitBrowser {
 
 impl Drop for RabbitBrowser {
     fn drop(&mut self) {
-        self.publisher.unfinished().append(&mut self.claimed);
+        self.publisher.lock_unfinished().append(&mut self.claimed);
     }
 }
 

@@ -129,7 +129,7 @@ impl Recent {
 
     /// For tests of other crates: records a delivery with this body, and with the number of a worker if there is one.
     #[cfg(any(test, feature = "testing"))]
-    pub fn came(&self, body: &[u8], number: Option<i64>, redelivered: bool) -> RecentDelivery {
+    pub fn record_delivery(&self, body: &[u8], number: Option<i64>, redelivered: bool) -> RecentDelivery {
         let mut delivery = Delivery::mock(1, "g.work".into(), "k".into(), redelivered, body.to_vec());
         let mut headers = FieldTable::default();
         if let Some(number) = number {

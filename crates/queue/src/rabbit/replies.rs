@@ -138,7 +138,7 @@ impl Replies {
             self.log_not_allowed(queue);
             return Err(ReplyDropReason::NotAllowed);
         }
-        if self.refused().is_some_and(|refused| refused.elapsed() < REFUSED_FOR) {
+        if self.lock_refusal().is_some_and(|refused| refused.elapsed() < REFUSED_FOR) {
             return Err(ReplyDropReason::Failed);
         }
         let is_direct = names::is_direct(queue);
@@ -151,31 +151,31 @@ impl Replies {
         Ok(())
     }
 
-    fn refused(&self) -> MutexGuard<'_, Option<Instant>> {
+    fn lock_refusal(&self) -> MutexGuard<'_, Option<Instant>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records that this process's user may not write to the default exchange. No reply is sent for a minute. Returns
     /// true if this was not known.
     pub(super) fn record_forbidden(&self) -> bool {
-        self.refused().replace(Instant::now()).is_none()
+        self.lock_refusal().replace(Instant::now()).is_none()
     }
 
     /// Lets the next reply be tried, because the right may have been granted.
     pub(super) fn retry_forbidden(&self) {
-        if let Some(refused) = self.refused().as_mut() {
+        if let Some(refused) = self.lock_refusal().as_mut() {
             *refused = refused.checked_sub(REFUSED_FOR).unwrap_or(*refused);
         }
     }
 
     /// Records that a reply was confirmed. Returns true if the right was missing before.
     pub(super) fn record_permitted(&self) -> bool {
-        self.refused().take().is_some()
+        self.lock_refusal().take().is_some()
     }
 
     /// Describes why no replies are sent, if the right is missing.
     pub(super) fn problem(&self) -> Option<String> {
-        let since = self.refused().is_some();
+        let since = self.lock_refusal().is_some();
         since.then(|| {
             "no reply is sent: the broker does not permit this process's user to write to the default exchange \
              (amq.default); the right is tried again with a reply after a minute"
