@@ -99,11 +99,11 @@ impl GenesysOptions {
 
     /// Warns of settings that are allowed but may be a mistake.
     pub fn warnings(&self) -> Vec<String> {
-        let unknown = self.is_of_the_vendor() && !region::KNOWN.contains(&self.genesys_environment.as_str());
+        let unknown = self.is_of_the_vendor() && region::known_domains().all(|known| known != self.genesys_environment);
         let warning = format!(
             "GENESYS_ENVIRONMENT {} is no region known here; the known ones are {}",
             self.genesys_environment,
-            region::KNOWN.join(", ")
+            region::known_domains().collect::<Vec<_>>().join(", ")
         );
         let mut warnings: Vec<String> = unknown.then_some(warning).into_iter().collect();
         // An invalid address is reported as an error.

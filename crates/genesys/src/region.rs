@@ -7,30 +7,8 @@ use genfleet_job::options::ConfigError;
 /// The region of an organisation that names none.
 pub(crate) const DEFAULT: &str = "mypurecloud.com";
 
-/// The known regions; another one is warned of, not refused.
-pub(crate) const KNOWN: [&str; 18] = [
-    "mypurecloud.com",
-    "mypurecloud.ie",
-    "mypurecloud.de",
-    "mypurecloud.jp",
-    "mypurecloud.com.au",
-    "usw2.pure.cloud",
-    "cac1.pure.cloud",
-    "mxc1.pure.cloud",
-    "sae1.pure.cloud",
-    "euw2.pure.cloud",
-    "euc2.pure.cloud",
-    "aps1.pure.cloud",
-    "apne2.pure.cloud",
-    "apne3.pure.cloud",
-    "apse1.pure.cloud",
-    "mec1.pure.cloud",
-    "use2.us-gov-pure.cloud",
-    "edee1.eusc-pure.cloud",
-];
-
-/// The regions by the names that AWS has for them, which the vendor's Terraform provider takes.
-const BY_AWS_NAME: [(&str, &str); 18] = [
+/// The known regions: the name that AWS has for each, which the vendor's Terraform provider takes, and its domain.
+const REGIONS: [(&str, &str); 18] = [
     ("us-east-1", "mypurecloud.com"),
     ("eu-west-1", "mypurecloud.ie"),
     ("eu-central-1", "mypurecloud.de"),
@@ -51,9 +29,14 @@ const BY_AWS_NAME: [(&str, &str); 18] = [
     ("eusc-de-east-1", "edee1.eusc-pure.cloud"),
 ];
 
+/// Lists the domains of the known regions; another region is warned of, not refused.
+pub(crate) fn known_domains() -> impl Iterator<Item = &'static str> {
+    REGIONS.iter().map(|(_, domain)| *domain)
+}
+
 /// Returns the domain of a region that is written as AWS names it; any other text as it is.
 pub(crate) fn domain(written: &str) -> &str {
-    let of_aws = BY_AWS_NAME.iter().find(|(name, _)| name.eq_ignore_ascii_case(written));
+    let of_aws = REGIONS.iter().find(|(name, _)| name.eq_ignore_ascii_case(written));
     of_aws.map_or(written, |(_, domain)| domain)
 }
 
@@ -143,8 +126,8 @@ mod tests {
 
     #[test]
     fn a_region_by_the_name_of_aws_is_the_same_region() {
-        let domains: Vec<&str> = BY_AWS_NAME.iter().map(|(name, _)| domain(name)).collect();
-        assert_eq!(domains, KNOWN, "every region has one name of AWS");
+        let domains: Vec<&str> = REGIONS.iter().map(|(name, _)| domain(name)).collect();
+        assert_eq!(domains, known_domains().collect::<Vec<_>>(), "every region has one name of AWS");
         assert_eq!(
             (domain("US-EAST-1"), domain("mypurecloud.ie"), domain("us-east-9")),
             (DEFAULT, "mypurecloud.ie", "us-east-9")
