@@ -1,7 +1,5 @@
 //! The OAuth client's id and secret, and their sources.
 
-use std::fmt;
-
 use secrecy::{ExposeSecret, SecretString};
 
 use genfleet_job::{
@@ -18,7 +16,7 @@ const NOBODY: &str = "without Genesys Cloud";
 const FINGERPRINT: usize = 16;
 
 /// The id and secret of an OAuth client.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Credentials {
     /// The client id.
     pub id: SecretString,
@@ -41,7 +39,7 @@ impl Credentials {
 }
 
 /// The source of the credentials. They are read again while the token endpoint refuses them.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum CredentialSource {
     /// `GENESYS_CLIENT_ID` and `GENESYS_CLIENT_SECRET`, or the files that `…_FILE` names.
     Environment,
@@ -75,10 +73,4 @@ fn require(name: &str) -> Result<SecretString, ConfigError> {
             "no credentials for Genesys Cloud: set {name}, or {name}_FILE to a file that holds it"
         ))
     })
-}
-
-impl fmt::Debug for CredentialSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CredentialSource")
-    }
 }

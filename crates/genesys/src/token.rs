@@ -1,7 +1,7 @@
 //! The token of the process: its lifetime, the time of its replacement, and the meaning of the token endpoint's
 //! answers.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
@@ -22,20 +22,14 @@ const DEFAULT_LIFE: f64 = 86_400.0;
 /// Maximum lifetime, so that times can be added. Longer ones are cut.
 const LONGEST_LIFE: Duration = Duration::from_secs(366 * 86_400);
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Token {
-    /// `Bearer …`, marked sensitive.
+    /// `Bearer …`, marked sensitive, so that debug output does not show it.
     pub bearer: HeaderValue,
     /// Counts tokens: an answer about an earlier one says nothing about this one.
     pub number: u64,
     replace_at: Instant,
     expires_at: Instant,
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token").field("number", &self.number).finish_non_exhaustive()
-    }
 }
 
 #[derive(Debug, Default)]
@@ -76,17 +70,11 @@ impl TokenSlot {
 }
 
 /// A token from the token endpoint.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct TokenGrant {
     /// `Bearer …`, marked sensitive.
     pub(crate) bearer: HeaderValue,
     pub(crate) life: Duration,
-}
-
-impl fmt::Debug for TokenGrant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenGrant").field("life", &self.life).finish_non_exhaustive()
-    }
 }
 
 /// The meaning of the token endpoint's answer.
@@ -251,6 +239,7 @@ mod tests {
     #[test]
     fn no_debug_output_holds_the_token() {
         let slot = slot(600, Instant::now());
-        assert!(!format!("{slot:?}").contains("secret-token"));
+        let response = read_response(200, RetryAfterHeader::Absent, br#"{"access_token":"secret-token"}"#);
+        assert!(!format!("{slot:?} {response:?}").contains("secret-token"));
     }
 }
