@@ -61,7 +61,7 @@ impl SendGrant {
 #[derive(Debug)]
 pub(crate) struct AdmissionControl {
     pause: RateLimitPause,
-    services: ServiceLimits,
+    pub(crate) services: ServiceLimits,
     breaker: CircuitBreaker,
     causes: FailureCauses,
     pub(crate) credentials: CredentialHold,
@@ -73,7 +73,7 @@ pub(crate) struct AdmissionControl {
     client_limit_until: Option<Instant>,
     /// The time until which it is exhausted, as another process reported it.
     peer_limit_until: Option<Instant>,
-    tokens: TokenSlot,
+    pub(crate) tokens: TokenSlot,
     /// The reason why the audit cannot be written.
     pub(crate) audit: Option<String>,
     changes: watch::Sender<u64>,
@@ -181,11 +181,6 @@ impl AdmissionControl {
             .or_else(|| forbidden().map(held(ClosedReason::Forbidden)))
     }
 
-    /// Returns until when `kind` sends nothing to `endpoint` by the limit of a service; `None` while it may.
-    pub(crate) fn service_held_until(&self, kind: Kind, endpoint: &'static str, now: Instant) -> Option<Instant> {
-        self.services.held_until(kind, endpoint, now)
-    }
-
     /// Returns true if nothing has happened since `grant` was given that forbids sending with it.
     pub(crate) fn still_admits(
         &self,
@@ -227,19 +222,10 @@ impl AdmissionControl {
         self.announce_change();
     }
 
-    /// Records that no token was given for a reason that is not ours.
-    pub(crate) fn note_refresh_failure(&mut self, now: Instant) {
-        self.tokens.note_failure(now);
-    }
-
-    /// Counts a caller that got no token for such a reason as a failed request of its jobs.
+    /// Counts a caller that got no token, for a reason that is not ours, as a failed request of its jobs.
     pub(crate) fn record_no_token(&mut self, requester: Requester<'_>, now: Instant) {
         let change = self.breaker.record_no_token(requester.jobs, now);
         self.report_breaker(change);
-    }
-
-    pub(crate) fn forget_token(&mut self, number: u64) {
-        self.tokens.forget(number);
     }
 
     /// Holds all requests until a token is given: the credentials are bad.

@@ -58,7 +58,7 @@ impl TokenSlot {
         self.not_again_before = None;
     }
 
-    /// Records that no new token was given.
+    /// Records that no new token was given, for a reason that is not ours.
     pub(crate) fn note_failure(&mut self, now: Instant) {
         self.not_again_before = Some(now + AGAIN);
     }

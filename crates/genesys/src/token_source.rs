@@ -156,7 +156,7 @@ impl TokenSource {
             }
             TokenResponse::Away => {
                 control.note_failure(&format!("token endpoint: {}", cause(&exchange)), now);
-                control.note_refresh_failure(now);
+                control.tokens.note_failure(now);
                 ("error", Err(self.away(&exchange)))
             }
         };

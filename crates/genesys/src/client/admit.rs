@@ -119,7 +119,7 @@ impl GenesysClient {
     }
 
     pub(super) fn service_held_until(&self, caller: &Caller<'_>, endpoint: &'static str) -> Option<Instant> {
-        self.shared.admission.control().service_held_until(caller.kind, endpoint, Instant::now())
+        self.shared.admission.control().services.held_until(caller.kind, endpoint, Instant::now())
     }
 
     fn refuse(&self, refusal: AdmissionRefusal) -> ApiError {

@@ -99,7 +99,7 @@ impl GenesysClient {
     /// Handles a 401: the first time a new token helps; the second time the credentials are bad.
     fn replace_token(&self, call: &mut Call<'_>, token: u64, answer: ReceivedAnswer<'_>) -> NextStep {
         let mut control = self.shared.admission.control();
-        control.forget_token(token);
+        control.tokens.forget(token);
         if call.retries.take_token_replacement() {
             return NextStep::SendAgain;
         }

@@ -136,7 +136,7 @@ async fn a_permit_whose_token_was_refused_meanwhile_is_sent_with_the_new_one() {
     let jobs = [job(1)];
     let caller = rig.caller(&jobs);
     let permit = rig.client.permit(&caller).await.unwrap();
-    rig.client.shared.admission.control().forget_token(permit.token.number);
+    rig.client.shared.admission.control().tokens.forget(permit.token.number);
     rig.get().await.unwrap();
     rig.client.send_with(permit, ApiRequest::get(THINGS), &caller).await.unwrap();
     let asked = rig.script.asked.lock().unwrap();
