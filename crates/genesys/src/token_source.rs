@@ -155,7 +155,9 @@ impl TokenSource {
                 ("rejected", Ok(()))
             }
             TokenResponse::Away => {
-                control.note_failure(&format!("token endpoint: {}", cause(&exchange)), now);
+                let status = |response: &HttpResponse| response.status.to_string();
+                let cause = exchange.as_ref().map_or_else(|error| error.cause.clone(), status);
+                control.note_failure(&format!("token endpoint: {cause}"), now);
                 control.tokens.note_failure(now);
                 ("error", Err(self.away(&exchange)))
             }
@@ -194,14 +196,10 @@ impl TokenSource {
             Ok(response) => {
                 token::read_response(response.status, RetryAfterHeader::of(&response.headers), &response.body)
             }
-            Err(error) => match error.failure {
-                TransportFailure::TooLong => {
-                    TokenResponse::Refused(format!("{}: is this the token endpoint?", error.message))
-                }
-                TransportFailure::NeverSent | TransportFailure::TimedOut | TransportFailure::Broken => {
-                    TokenResponse::Away
-                }
-            },
+            Err(error) if error.failure == TransportFailure::TooLong => {
+                TokenResponse::Refused(format!("{}: is this the token endpoint?", error.message))
+            }
+            Err(_) => TokenResponse::Away,
         };
         (exchange, response)
     }
@@ -271,13 +269,5 @@ impl TokenSource {
                 ApiError::new(ErrorClass::Transient, code, message)
             }
         }
-    }
-}
-
-/// Names the reason of an exchange without a token in a few words.
-fn cause(exchange: &Result<HttpResponse, TransportError>) -> String {
-    match exchange {
-        Ok(response) => response.status.to_string(),
-        Err(error) => error.cause.clone(),
     }
 }
