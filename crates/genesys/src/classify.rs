@@ -38,8 +38,8 @@ pub(crate) enum StatusClass {
 
 const UNEXPECTED: &str = "unexpected_response";
 
-/// First row that holds a status; the last one holds all that are left.
-const TABLE: [(u16, u16, StatusClass); 14] = [
+/// The first row that holds a status counts. A status that none holds is unexpected.
+const TABLE: [(u16, u16, StatusClass); 12] = [
     (200, 299, StatusClass::Success),
     (401, 401, StatusClass::Unauthorized),
     (403, 403, StatusClass::Forbidden),
@@ -52,8 +52,6 @@ const TABLE: [(u16, u16, StatusClass); 14] = [
     (501, 501, StatusClass::Rejected),
     (503, 503, StatusClass::Overloaded),
     (500, 599, StatusClass::Unavailable),
-    (100, 199, StatusClass::Unexpected),
-    (0, u16::MAX, StatusClass::Unexpected),
 ];
 
 /// Statuses that a gateway may decide on: the request itself is too large for it, now and later.
@@ -91,12 +89,13 @@ pub(crate) fn classify_answer(
         // These statuses concern the token or the budget, so the caller cannot expect them.
         other @ (Classification::Unauthorized | Classification::Throttled) => return other,
         _ if expected.statuses.contains(&status) => Classification::Success,
-        Classification::Success => Classification::Failed(effect_unknown(repeat), UNEXPECTED),
+        // A success with another status counts as none.
+        Classification::Success => Classification::Failed(or_ambiguous(ErrorClass::Permanent, repeat), UNEXPECTED),
         failed @ Classification::Failed(..) => failed,
     };
     let is_final = matches!(classification, Classification::Success | Classification::Failed(ErrorClass::Permanent, _));
     if is_final && !may_decide(status, class, author, expected) {
-        return Classification::Failed(may_have_arrived(repeat), UNEXPECTED);
+        return Classification::Failed(or_ambiguous(ErrorClass::Transient, repeat), UNEXPECTED);
     }
     classification
 }
@@ -141,7 +140,7 @@ fn classify_status(class: StatusClass, retry_after: RetryAfterHeader, repeat: Re
         StatusClass::Overloaded if retry_after == RetryAfterHeader::Present => Classification::Throttled,
         StatusClass::Throttled => Classification::Throttled,
         StatusClass::Overloaded | StatusClass::Unavailable => {
-            Classification::Failed(may_have_arrived(repeat), "api_unavailable")
+            Classification::Failed(or_ambiguous(ErrorClass::Transient, repeat), "api_unavailable")
         }
         StatusClass::Unexpected => Classification::Failed(ErrorClass::Permanent, UNEXPECTED),
     }
@@ -151,23 +150,16 @@ fn classify_status(class: StatusClass, retry_after: RetryAfterHeader, repeat: Re
 pub(crate) fn classify_failure(failure: TransportFailure, repeat: RepeatSafety) -> (ErrorClass, &'static str) {
     match failure {
         TransportFailure::NeverSent => (ErrorClass::Transient, "api_unavailable"),
-        TransportFailure::TimedOut => (may_have_arrived(repeat), "api_timeout"),
-        TransportFailure::Broken => (may_have_arrived(repeat), "api_unavailable"),
+        TransportFailure::TimedOut => (or_ambiguous(ErrorClass::Transient, repeat), "api_timeout"),
+        TransportFailure::Broken => (or_ambiguous(ErrorClass::Transient, repeat), "api_unavailable"),
         TransportFailure::TooLong => (ErrorClass::Permanent, UNEXPECTED),
     }
 }
 
-/// A success with an unexpected status or body counts as none; a create may have had its effect all the same.
-const fn effect_unknown(repeat: RepeatSafety) -> ErrorClass {
+/// Returns `class`, or [`ErrorClass::Ambiguous`] for a create, which may have had its effect.
+const fn or_ambiguous(class: ErrorClass, repeat: RepeatSafety) -> ErrorClass {
     match repeat {
-        RepeatSafety::Safe => ErrorClass::Permanent,
-        RepeatSafety::LookUpFirst => ErrorClass::Ambiguous,
-    }
-}
-
-const fn may_have_arrived(repeat: RepeatSafety) -> ErrorClass {
-    match repeat {
-        RepeatSafety::Safe => ErrorClass::Transient,
+        RepeatSafety::Safe => class,
         RepeatSafety::LookUpFirst => ErrorClass::Ambiguous,
     }
 }
