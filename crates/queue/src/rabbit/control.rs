@@ -46,8 +46,8 @@ pub struct ControlChannel {
     channel: Channel,
     consumer: Consumer,
     exchange: String,
-    /// The connection, if it belongs to this channel only.
-    own: Option<OpenConnection>,
+    /// The connection, which belongs to this channel only.
+    own: OpenConnection,
 }
 
 impl RabbitQueue {
@@ -63,9 +63,8 @@ impl RabbitQueue {
         self.wait_until_connected().await;
         let own = self.shared.broker.connect_any(CONTROL).await?;
         let channel = timeout(PATIENCE, own.channel()).await.map_err(|_| SLOW.to_owned())?.map_err(describe)?;
-        let opened = ControlChannel::open(channel, &self.shared.prefix, keys).await;
-        let opened = opened.map_err(|error| error.to_string())?;
-        Ok(ControlChannel { own: Some(own), ..opened })
+        let opened = ControlChannel::open(own, channel, &self.shared.prefix, keys).await;
+        opened.map_err(|error| error.to_string())
     }
 }
 
@@ -76,30 +75,16 @@ impl RabbitInspector {
         let own = self.connect_again(CONTROL).await?;
         let slow = |_| QueueError::Broker(SLOW.to_owned());
         let channel = timeout(PATIENCE, own.confirming_channel()).await.map_err(slow)?.map_err(queue_error)?;
-        let opened = ControlChannel::open(channel, self.prefix(), keys).await?;
-        Ok(ControlChannel { own: Some(own), ..opened })
+        ControlChannel::open(own, channel, self.prefix(), keys).await
     }
 }
 
 impl ControlChannel {
-    async fn open(channel: Channel, prefix: &str, keys: &[String]) -> Result<Self, QueueError> {
-        let slow = |_| QueueError::Broker(SLOW.to_owned());
-        timeout(PATIENCE, Self::consume(channel, prefix, keys)).await.map_err(slow)?
-    }
-
-    async fn consume(channel: Channel, prefix: &str, keys: &[String]) -> Result<Self, QueueError> {
-        let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-        let queue = channel.queue_declare("".into(), own, limits()).await.map_err(queue_error)?;
+    async fn open(own: OpenConnection, channel: Channel, prefix: &str, keys: &[String]) -> Result<Self, QueueError> {
         let exchange = topology::control(prefix);
-        for key in keys {
-            let (name, from, key) = (queue.name().clone(), convert::short(&exchange)?, convert::short(key)?);
-            let bound = channel.queue_bind(name, from, key, QueueBindOptions::default(), FieldTable::default());
-            bound.await.map_err(queue_error)?;
-        }
-        let unacknowledged = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
-        let consumer = channel.basic_consume(queue.name().clone(), "".into(), unacknowledged, FieldTable::default());
-        let consumer = consumer.await.map_err(queue_error)?;
-        Ok(Self { channel, consumer, exchange, own: None })
+        let slow = |_| QueueError::Broker(SLOW.to_owned());
+        let consumer = timeout(PATIENCE, consume(&channel, &exchange, keys)).await.map_err(slow)??;
+        Ok(Self { channel, consumer, exchange, own })
     }
 
     /// Publishes `body` with `key`. Does nothing while the broker blocks publications.
@@ -121,7 +106,7 @@ impl ControlChannel {
     /// Returns true while the broker blocks publications (alarm). The broker reports this only after the first
     /// publication.
     pub fn is_blocked(&self) -> bool {
-        self.own.as_ref().is_some_and(|own| own.connection.status().blocked())
+        self.own.connection.status().blocked()
     }
 
     /// Publishes a request with `key`, on a channel of an inspector. Returns true when the broker has accepted it, and
@@ -161,15 +146,27 @@ impl ControlChannel {
 
     /// Returns true if the channel is lost. Call it about every second: not every loss of a connection causes an event.
     pub fn is_lost(&self) -> bool {
-        self.own.as_ref().is_some_and(|own| !own.is_up()) || !self.channel.status().connected()
+        !self.own.is_up() || !self.channel.status().connected()
     }
 
     /// Closes the connection. Dropping it closes only the socket.
     pub async fn close(self) {
-        if let Some(own) = self.own {
-            own.close(CLOSE_TIMEOUT).await;
-        }
+        self.own.close(CLOSE_TIMEOUT).await;
     }
+}
+
+/// Consumes a queue of its own, to which `exchange` passes all messages with one of `keys`.
+async fn consume(channel: &Channel, exchange: &str, keys: &[String]) -> Result<Consumer, QueueError> {
+    let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    let queue = channel.queue_declare("".into(), own, limits()).await.map_err(queue_error)?;
+    for key in keys {
+        let (name, from, key) = (queue.name().clone(), convert::short(exchange)?, convert::short(key)?);
+        let bound = channel.queue_bind(name, from, key, QueueBindOptions::default(), FieldTable::default());
+        bound.await.map_err(queue_error)?;
+    }
+    let unacknowledged = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
+    let consumer = channel.basic_consume(queue.name().clone(), "".into(), unacknowledged, FieldTable::default());
+    consumer.await.map_err(queue_error)
 }
 
 /// Returns the limits of the queue. Messages that are not read in time are dropped.
