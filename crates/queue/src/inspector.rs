@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::{
     dead_letters::{DeadLetterQueue, Removal, StoredMessage, StoredPlace},
     message::QueueError,
+    queue::dispatch,
     rabbit::{FollowedEvent, RabbitBrowser, RabbitDeadLetters, RabbitEventFollower, RabbitSettings},
     sqlite::{Role, SqliteQueue, StoreBrowser, WaitingJob},
 };
@@ -130,10 +131,7 @@ impl QueueInspector {
 
     /// Ends all connections.
     pub async fn close(&self) {
-        match &self.0 {
-            Backend::Rabbit(dead_letters) => dead_letters.close().await,
-            Backend::Sqlite(store) => store.close().await,
-        }
+        dispatch!(&self.0, Backend, backend => backend.close().await);
     }
 }
 
@@ -219,19 +217,13 @@ enum BrowserOf {
 impl Browser {
     /// Number of messages when browsing began.
     pub fn total(&self) -> u64 {
-        match &self.0 {
-            BrowserOf::Rabbit(browser) => browser.total(),
-            BrowserOf::Sqlite(browser) => browser.total(),
-        }
+        dispatch!(&self.0, BrowserOf, browser => browser.total())
     }
 
     /// Returns the next message; `None` at the end, or if another process holds the rest. An error ends the
     /// browser; nothing is lost.
     pub async fn next(&mut self) -> Result<Option<StoredMessage>, QueueError> {
-        match &mut self.0 {
-            BrowserOf::Rabbit(browser) => browser.next().await,
-            BrowserOf::Sqlite(browser) => browser.next().await,
-        }
+        dispatch!(&mut self.0, BrowserOf, browser => browser.next().await)
     }
 
     /// Marks a message as one that stays.
@@ -244,10 +236,7 @@ impl Browser {
     /// Publishes and then removes these messages, each in one transaction on the embedded queue. Returns
     /// how many were still there. After an error or a crash, messages may be published and not removed.
     pub async fn remove(&mut self, removals: Vec<Removal>) -> Result<usize, QueueError> {
-        match &mut self.0 {
-            BrowserOf::Rabbit(browser) => browser.remove(removals).await,
-            BrowserOf::Sqlite(browser) => browser.remove(removals).await,
-        }
+        dispatch!(&mut self.0, BrowserOf, browser => browser.remove(removals).await)
     }
 
     /// Ends the browser. All messages that were not removed are in their places.

@@ -21,6 +21,7 @@ macro_rules! dispatch {
         }
     };
 }
+pub(crate) use dispatch;
 
 /// The queue of a process. Clones are the same queue.
 #[derive(Clone, Debug)]
