@@ -13,7 +13,7 @@ use super::{
     counts,
     flow::KindFlows,
     kind_consumer::KindConsumer,
-    link::{ConnectionRole, Link, SessionError, SessionWork},
+    link::{ConnectionRole, Link, SessionError, SessionTaskEnd, SessionWork},
     lock::{self, KindLock},
     shared::Shared,
     topology_check, unknown_kinds,
@@ -35,7 +35,7 @@ impl ConsumerConnection {
     }
 
     /// Serves all kinds, including those that are added while it runs, until one of them fails.
-    async fn serve(&mut self, link: &Arc<Link>, tasks: &mut JoinSet<SessionError>) -> SessionError {
+    async fn serve(&mut self, link: &Arc<Link>, tasks: &mut JoinSet<SessionTaskEnd>) -> SessionError {
         let mut served = 0;
         let closing = self.shared.closing.clone();
         tasks.spawn(counts::count_others(self.shared.clone(), link.clone()));
@@ -49,7 +49,10 @@ impl ConsumerConnection {
             served = buffers.len();
             tokio::select! {
                 reason = link.session.wait_until_ended() => return reason,
-                Some(ended) = tasks.join_next() => return ended.unwrap_or_else(|error| error.to_string()),
+                Some(ended) = tasks.join_next() => {
+                    let Err(reason) = ended.unwrap_or_else(|error| Err(error.to_string()));
+                    return reason;
+                }
                 Ok(()) = self.buffers.changed() => {}
                 () = closing.cancelled() => {
                     sleep(SETTLING).await;
@@ -61,15 +64,8 @@ impl ConsumerConnection {
 }
 
 /// Serves one kind until the session is lost. An exclusive kind waits until this process holds its lock.
-async fn serve_kind(shared: Arc<Shared>, buffer: Arc<DeliveryBuffer>, link: Arc<Link>) -> SessionError {
-    let lock = if buffer.kind.is_exclusive() {
-        match lock::acquire(&shared, &link, buffer.kind).await {
-            Ok(lock) => Some(lock),
-            Err(reason) => return reason,
-        }
-    } else {
-        None
-    };
+async fn serve_kind(shared: Arc<Shared>, buffer: Arc<DeliveryBuffer>, link: Arc<Link>) -> SessionTaskEnd {
+    let lock = if buffer.kind.is_exclusive() { Some(lock::acquire(&shared, &link, buffer.kind).await?) } else { None };
     let flows = Arc::new(KindFlows::new(&shared.unsettled, buffer.kind));
     let consumer = KindConsumer::new(&shared, &buffer, &link, &flows, lock.as_ref().map(KindLock::lease));
     let lock_lost = async {
@@ -79,9 +75,9 @@ async fn serve_kind(shared: Arc<Shared>, buffer: Arc<DeliveryBuffer>, link: Arc<
         }
     };
     tokio::select! {
-        reason = consumer.run_until_lost() => reason,
-        reason = lock_lost => reason,
-        reason = counts::count(shared, buffer, link, flows) => reason,
+        ended = consumer.run_until_lost() => ended,
+        reason = lock_lost => Err(reason),
+        ended = counts::count(shared, buffer, link, flows) => ended,
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     depth,
     error::describe,
     flow::KindFlows,
-    link::{Link, SessionError},
+    link::{Link, SessionError, SessionTaskEnd},
     shared::Shared,
 };
 use crate::topology::{DELAY_STEPS, dead_queue, delay_queues, lane_queue, unrouted};
@@ -32,21 +32,15 @@ pub(super) async fn count(
     buffer: Arc<DeliveryBuffer>,
     link: Arc<Link>,
     flows: Arc<KindFlows>,
-) -> SessionError {
-    let channel = match link.channel(0).await {
-        Ok(channel) => channel,
-        Err(lost) => return lost,
-    };
+) -> SessionTaskEnd {
+    let channel = link.channel(0).await?;
     let mut due = interval(count_interval(&shared));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let _gauges = KindGauges(buffer.kind);
     let mut watched = [(Lane::Jobs, Stall::default()), (Lane::Resume, Stall::default())];
     loop {
         due.tick().await;
-        let waiting = match count_kind(&shared, &buffer, &channel).await {
-            Ok(waiting) => waiting,
-            Err(lost) => return lost,
-        };
+        let waiting = count_kind(&shared, &buffer, &channel).await?;
         let open = *buffer.state.borrow() == ConsumeState::Open;
         for (lane, stall) in &mut watched {
             let flow = flows.of(*lane);
@@ -54,7 +48,7 @@ pub(super) async fn count(
             let in_vain = open && ready > 0 && flow.unsettled() < usize::from(buffer.prefetch);
             if stall.update(in_vain, flow.delivered(), Instant::now()) >= shared.watchdog {
                 let (kind, patience) = (buffer.kind, shared.watchdog);
-                return format!("{ready} messages wait in {lane}.{kind} and none was delivered for {patience:?}");
+                return Err(format!("{ready} messages wait in {lane}.{kind} and none was delivered for {patience:?}"));
             }
         }
     }
@@ -102,19 +96,14 @@ impl Drop for KindGauges {
 }
 
 /// Counts the queues that belong to no kind until the session ends: unrouted and delayed messages.
-pub(super) async fn count_others(shared: Arc<Shared>, link: Arc<Link>) -> SessionError {
-    let channel = match link.channel(0).await {
-        Ok(channel) => channel,
-        Err(lost) => return lost,
-    };
+pub(super) async fn count_others(shared: Arc<Shared>, link: Arc<Link>) -> SessionTaskEnd {
+    let channel = link.channel(0).await?;
     let mut due = interval(count_interval(&shared));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let _gauges = OtherGauges;
     loop {
         due.tick().await;
-        if let Err(lost) = count_unassigned(&shared.prefix, &channel).await {
-            return lost;
-        }
+        count_unassigned(&shared.prefix, &channel).await?;
     }
 }
 

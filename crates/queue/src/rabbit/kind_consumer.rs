@@ -4,7 +4,7 @@
 //! A consumer's prefetch does not count earlier deliveries, from a previous consumer or a probe. At most one suspect
 //! may be unsettled, so suspects are consumed or fetched only while none is.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use lapin::{
@@ -24,7 +24,7 @@ use super::{
     error::describe,
     flow::KindFlows,
     headers,
-    link::{Link, SessionError},
+    link::{Link, SessionError, SessionTaskEnd},
     settle::RabbitSettler,
     shared::Shared,
 };
@@ -63,15 +63,8 @@ impl KindConsumer {
         Self { shared, buffer, link, flows, lease, started_first: true }
     }
 
-    /// Serves the worker until the session ends, and returns the reason.
-    pub(super) async fn run_until_lost(self) -> SessionError {
-        match self.run().await {
-            Ok(never) => match never {},
-            Err(reason) => reason,
-        }
-    }
-
-    async fn run(mut self) -> Result<Infallible, SessionError> {
+    /// Serves the worker until the session ends.
+    pub(super) async fn run_until_lost(mut self) -> SessionTaskEnd {
         let buffer = self.buffer.clone();
         let mut probes = buffer.probes.lock().await;
         let mut wanted = buffer.wanted.subscribe();

@@ -2,6 +2,7 @@
 //! session; a failed session is never repaired.
 
 use std::{
+    convert::Infallible,
     fmt,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -21,6 +22,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The reason why a session ended, in a sentence.
 pub(super) type SessionError = String;
+
+/// The end of a task that runs until its session is lost.
+pub(super) type SessionTaskEnd = Result<Infallible, SessionError>;
 
 /// The use of a connection. When the broker blocks a connection that publishes, everything on it is blocked. Therefore
 /// consuming and publishing use separate connections.

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{
     declare,
-    link::{Link, SessionError},
+    link::{Link, SessionError, SessionTaskEnd},
     missing::warn_of_missing_events,
     settings::TopologyMode,
     shared::Shared,
@@ -23,7 +23,7 @@ use genfleet_job::Kind;
 const EVERY: Duration = Duration::from_secs(60);
 
 /// Checks until the session ends.
-pub(super) async fn check(shared: Arc<Shared>, link: Arc<Link>) -> SessionError {
+pub(super) async fn check(shared: Arc<Shared>, link: Arc<Link>) -> SessionTaskEnd {
     // The session began with a full check.
     report(&shared, None);
     if shared.mode == TopologyMode::Skip {

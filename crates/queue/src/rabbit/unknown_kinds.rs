@@ -2,7 +2,6 @@
 //! unrouted messages.
 
 use std::{
-    convert::Infallible,
     future::pending,
     sync::{Arc, OnceLock},
 };
@@ -21,7 +20,7 @@ use super::{
     convert,
     error::{describe, refusal},
     flow::LaneFlow,
-    link::{Link, SessionError},
+    link::{Link, SessionError, SessionTaskEnd},
     settle::RabbitSettler,
     shared::Shared,
     topology_check,
@@ -42,15 +41,11 @@ pub(super) fn register(sender: &OnceLock<mpsc::Sender<UnknownKindMessage>>) -> m
 }
 
 /// Passes messages on until the session is lost. Does nothing without a receiver.
-pub(super) async fn serve(shared: Arc<Shared>, link: Arc<Link>) -> SessionError {
+pub(super) async fn serve(shared: Arc<Shared>, link: Arc<Link>) -> SessionTaskEnd {
     let Some(sender) = shared.unknown_kinds.get() else { return pending().await };
-    match consumer(&shared, &link).await {
-        Ok(Some(consumer)) => match hand_over(&shared, &link, sender, consumer).await {
-            Ok(never) => match never {},
-            Err(reason) => reason,
-        },
-        Ok(None) => pending().await,
-        Err(reason) => reason,
+    match consumer(&shared, &link).await? {
+        Some(consumer) => hand_over(&shared, &link, sender, consumer).await,
+        None => pending().await,
     }
 }
 
@@ -86,7 +81,7 @@ async fn hand_over(
     link: &Link,
     sender: &mpsc::Sender<UnknownKindMessage>,
     (channel, mut consumer): (Channel, Consumer),
-) -> Result<Infallible, SessionError> {
+) -> SessionTaskEnd {
     let jobs = jobs_exchange(&shared.prefix);
     let flow = Arc::<LaneFlow>::default();
     let acknowledger = Arc::new(Acknowledger::new(channel.clone(), &link.session));
