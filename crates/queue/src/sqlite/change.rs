@@ -112,17 +112,12 @@ pub(super) fn insert_all(
 }
 
 fn remove(scope: &TransactionScope<'_>, removal: RowRemoval, changes: &mut Changes) -> rusqlite::Result<bool> {
+    let delete = |sql, row: i64| Ok(scope.connection.prepare_cached(sql)?.execute([row])? > 0);
     match removal {
         RowRemoval::Nothing => Ok(true),
-        RowRemoval::Delivery(id) => {
-            let mut statement = scope.connection.prepare_cached("DELETE FROM message WHERE id = ?1 AND claimed = 1")?;
-            Ok(statement.execute([id])? > 0)
-        }
+        RowRemoval::Delivery(id) => delete("DELETE FROM message WHERE id = ?1 AND claimed = 1", id),
         RowRemoval::Claim(id) => give_back(scope, id, changes),
-        RowRemoval::DeadLetter(sequence) => {
-            let mut statement = scope.connection.prepare_cached("DELETE FROM dead WHERE sequence = ?1")?;
-            Ok(statement.execute([sequence])? > 0)
-        }
+        RowRemoval::DeadLetter(sequence) => delete("DELETE FROM dead WHERE sequence = ?1", sequence),
     }
 }
 
@@ -190,11 +185,10 @@ fn insert(
 fn record(scope: &TransactionScope<'_>, key: &str, message: &Message) -> rusqlite::Result<()> {
     const SQL: &str = "INSERT INTO event (key, inserted_at, body) VALUES (?1, ?2, ?3)";
     let body: &[u8] = &message.body;
-    let mut statement = scope.connection.prepare_cached(SQL)?;
-    let sequence = statement.insert(params![key, scope.now.as_millisecond(), body])?;
+    let row = params![key, scope.now.as_millisecond(), body];
+    let sequence = scope.connection.prepare_cached(SQL)?.insert(row)?;
     if sequence % TRIM_EVERY == 0 {
-        let mut statement = scope.connection.prepare_cached(TRIM)?;
-        statement.execute([sequence - EVENTS_KEPT])?;
+        scope.connection.prepare_cached(TRIM)?.execute([sequence - EVENTS_KEPT])?;
     }
     Ok(())
 }
