@@ -17,30 +17,16 @@ use genfleet_job::message::HeaderValue;
 const PAGE: usize = 64;
 
 impl SqliteQueue {
-    /// Number of messages in `queue`.
+    /// Number of messages in `queue`. A store routes every message, so that none is in the queue of unrouted ones.
     pub(crate) async fn count_dead_letters(&self, queue: DeadLetterQueue) -> Result<u64, QueueError> {
-        match kind(queue) {
-            Some(kind) => self.dead_letters_end(Some(kind)).await.map(|(count, _)| count),
-            None => Ok(0),
-        }
+        self.dead_letters_end(queue.as_str()).await.map(|(count, _)| count)
     }
 
     /// Browses the current messages of `queue`.
     pub(crate) async fn browse(&self, queue: DeadLetterQueue) -> Result<StoreBrowser, QueueError> {
-        let (total, last) = match kind(queue) {
-            Some(kind) => self.dead_letters_end(Some(kind)).await?,
-            None => (0, 0),
-        };
+        let (total, last) = self.dead_letters_end(queue.as_str()).await?;
         let (store, page) = (self.clone(), VecDeque::new());
         Ok(StoreBrowser { store, queue, total, last, read: 0, position: 0, page })
-    }
-}
-
-/// Returns false for the queue of unrouted messages, because a store routes every message.
-fn kind(queue: DeadLetterQueue) -> Option<&'static str> {
-    match queue {
-        DeadLetterQueue::Dead(_) | DeadLetterQueue::Unknown => Some(queue.as_str()),
-        DeadLetterQueue::Unrouted => None,
     }
 }
 
@@ -64,7 +50,7 @@ impl StoreBrowser {
 
     pub(crate) async fn next(&mut self) -> Result<Option<StoredMessage>, QueueError> {
         if self.page.is_empty() && self.read < self.last {
-            let page = self.store.dead_letters(kind(self.queue), self.read, PAGE).await?;
+            let page = self.store.dead_letters(Some(self.queue.as_str()), self.read, PAGE).await?;
             self.read = page.last().map_or(self.last, |row| row.sequence);
             self.page = page.into();
         }

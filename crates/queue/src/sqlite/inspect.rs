@@ -192,9 +192,9 @@ pub(super) fn dead_letters(
     all(connection, SQL, params![sequence, kind, at_most(limit)], read)
 }
 
-/// Returns the number of dead letters, of one kind if one is given, and the sequence of the last.
-pub(super) fn dead_letters_end(connection: &Connection, kind: Option<&str>) -> rusqlite::Result<(u64, i64)> {
-    const SQL: &str = "SELECT count(*), coalesce(max(sequence), 0) FROM dead WHERE ?1 IS NULL OR kind = ?1";
+/// Returns the number of dead letters of `kind`, and the sequence of the last.
+pub(super) fn dead_letters_end(connection: &Connection, kind: &str) -> rusqlite::Result<(u64, i64)> {
+    const SQL: &str = "SELECT count(*), coalesce(max(sequence), 0) FROM dead WHERE kind = ?1";
     connection.prepare_cached(SQL)?.query_row([kind], |each| Ok((row::count(each, 0)?, each.get(1)?)))
 }
 

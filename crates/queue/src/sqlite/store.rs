@@ -182,10 +182,9 @@ impl SqliteQueue {
         self.handle.change(RowRemoval::DeadLetter(sequence), publications).await
     }
 
-    /// Returns the number of dead letters, of one kind if one is given, and the sequence of the last.
-    pub(crate) async fn dead_letters_end(&self, kind: Option<&str>) -> Result<(u64, i64), QueueError> {
-        let kind = kind.map(str::to_owned);
-        self.reader.read(move |connection| inspect::dead_letters_end(connection, kind.as_deref())).await
+    /// Returns the number of dead letters of `kind`, and the sequence of the last.
+    pub(crate) async fn dead_letters_end(&self, kind: &'static str) -> Result<(u64, i64), QueueError> {
+        self.reader.read(move |connection| inspect::dead_letters_end(connection, kind)).await
     }
 
     /// Returns the first `limit` unsettled jobs after `sequence`, of all lanes.
