@@ -97,10 +97,11 @@ impl CircuitBreaker {
     /// Returns until when a request is held; `None` if it may go, also as the probe.
     pub(crate) fn held_until(&self, now: Instant) -> Option<Instant> {
         let open = self.open.as_ref()?;
-        // A probe in flight that outlives its wait is still the only one.
-        let until =
-            if open.probe == Probe::InFlight { open.next_probe.max(now + self.first_wait) } else { open.next_probe };
-        (open.probe == Probe::InFlight || now < open.next_probe).then_some(until)
+        match open.probe {
+            // A probe in flight that outlives its wait is still the only one.
+            Probe::InFlight => Some(open.next_probe.max(now + self.first_wait)),
+            Probe::Waiting => (now < open.next_probe).then_some(open.next_probe),
+        }
     }
 
     /// Admits a request that is not [held](Self::held_until).
@@ -129,7 +130,10 @@ impl CircuitBreaker {
     ) -> BreakerChange {
         match (&mut self.open, pass) {
             (Some(open), RequestRole::Probe) => match sign {
-                HealthSign::Healthy => self.close(),
+                HealthSign::Healthy => {
+                    self.open = None;
+                    BreakerChange::Closed
+                }
                 HealthSign::Unhealthy => open.postpone(now, self.first_wait),
             },
             // It was sent before the breaker opened.
@@ -145,11 +149,6 @@ impl CircuitBreaker {
             Some(_) => BreakerChange::None,
             None => self.count(HealthSign::Unhealthy, jobs, now),
         }
-    }
-
-    fn close(&mut self) -> BreakerChange {
-        self.open = None;
-        BreakerChange::Closed
     }
 
     fn count(&mut self, sign: HealthSign, jobs: &[JobId], now: Instant) -> BreakerChange {
