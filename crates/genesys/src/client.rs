@@ -242,7 +242,7 @@ impl GenesysClient {
     }
 
     /// Builds the request without its token, or says why there can be none.
-    fn build(&self, request: &ApiRequest) -> Result<HttpRequest, String> {
+    pub(crate) fn build(&self, request: &ApiRequest) -> Result<HttpRequest, String> {
         if let Some(why) = &request.flaw {
             return Err(why.clone());
         }

@@ -3,10 +3,7 @@
 
 use std::time::Duration;
 
-use reqwest::{
-    Method,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue},
-};
+use reqwest::header::{AUTHORIZATION, DATE, HeaderMap};
 use tokio::time::Instant;
 
 use crate::{
@@ -14,8 +11,9 @@ use crate::{
     client::GenesysClient,
     clock_skew::ClockReading,
     http_date::read_http_date,
-    http_transport::{HttpRequest, HttpResponse, TransportError, TransportFailure},
+    http_transport::{HttpResponse, TransportError, TransportFailure},
     limits::RateLimitHeaders,
+    request::ApiRequest,
     token::{TokenGrant, TokenResponse},
 };
 
@@ -77,7 +75,10 @@ impl GenesysClient {
         let (exchange, response, scoped) = self.shared.tokens.request_token().await;
         let clock = exchange.as_ref().ok().and_then(|received| self.read_clocks(&received.headers, begun.elapsed()));
         let (api, api_clock) = match &response {
-            TokenResponse::Granted(grant) => self.check_api(grant).await,
+            TokenResponse::Granted(grant) => {
+                let (api, clock) = self.check_api(grant).await;
+                (Some(api), clock)
+            }
             _ => (None, None),
         };
         let token = self.token_check_outcome(exchange, response, scoped);
@@ -108,21 +109,18 @@ impl GenesysClient {
     }
 
     /// Sends a request with a token that changes nothing.
-    async fn check_api(&self, grant: &TokenGrant) -> (Option<ApiCheckOutcome>, Option<ClockReading>) {
-        let Some(url) = self.shared.addresses.at(OWN_TOKEN) else {
-            return (Some(Err((TransportFailure::NeverSent, "the base URL gives no address".to_owned()))), None);
+    async fn check_api(&self, grant: &TokenGrant) -> (ApiCheckOutcome, Option<ClockReading>) {
+        let Ok(mut request) = self.build(&ApiRequest::get(OWN_TOKEN)) else {
+            return (Err((TransportFailure::NeverSent, "the base URL gives no address".to_owned())), None);
         };
-        let json = HeaderValue::from_static("application/json");
-        let headers = [(AUTHORIZATION, grant.bearer.clone()), (ACCEPT, json.clone()), (CONTENT_TYPE, json)];
-        let headers = HeaderMap::from_iter(headers);
+        request.headers.insert(AUTHORIZATION, grant.bearer.clone());
         let begun = Instant::now();
-        let request = HttpRequest { method: Method::GET, url, headers, body: None, basic: None };
         match self.shared.transport.exchange(request).await {
             Ok(received) => {
                 let outcome = Ok((received.status, RateLimitHeaders::of(&received.headers)));
-                (Some(outcome), self.read_clocks(&received.headers, begun.elapsed()))
+                (outcome, self.read_clocks(&received.headers, begun.elapsed()))
             }
-            Err(TransportError { failure, message, .. }) => (Some(Err((failure, message))), None),
+            Err(TransportError { failure, message, .. }) => (Err((failure, message)), None),
         }
     }
 
