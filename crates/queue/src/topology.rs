@@ -146,7 +146,7 @@ pub fn route(prefix: &str, to: &Destination) -> (String, String) {
         },
         Destination::Event { kind, outcome } => (events(prefix), format!("{kind}.{outcome}")),
         Destination::Reply { queue } => (String::new(), queue.clone()),
-        Destination::Dead { kind } => (format!("{prefix}.dead"), kind.clone()),
+        Destination::Dead { kind } => (dead_exchange(prefix), kind.clone()),
     }
 }
 
@@ -205,7 +205,7 @@ impl Topology {
         // A broker can restrict a producer to some keys of a topic exchange, but not of a direct one.
         jobs.former = Some(Former { routing: Routing::Direct, arguments: jobs.arguments.clone() });
         self.exchange(format!("{prefix}.work"), Routing::Topic, Some(&unrouted));
-        self.exchange(format!("{prefix}.dead"), Routing::Topic, Some(&unrouted));
+        self.exchange(dead_exchange(prefix), Routing::Topic, Some(&unrouted));
         self.exchange(events(prefix), Routing::Topic, None);
         self.exchange(control(prefix), Routing::Topic, None);
     }
@@ -232,7 +232,7 @@ impl Topology {
         }
         let dead = dead_queue(prefix, kind);
         self.queue(dead.clone(), dead_letter_arguments());
-        self.bind(format!("{prefix}.dead"), (dead, Target::Queue), format!("#.{kind}.#"));
+        self.bind(dead_exchange(prefix), (dead, Target::Queue), format!("#.{kind}.#"));
     }
 
     /// Adds a delay queue. If bit `bit` of a delay is 1, the message waits in this queue, else it passes on at once.
@@ -297,7 +297,7 @@ fn dead_lettering_to(exchange: String) -> Arguments {
 }
 
 fn work(prefix: &str) -> Arguments {
-    let mut arguments = dead_lettering_to(format!("{prefix}.dead"));
+    let mut arguments = dead_lettering_to(dead_exchange(prefix));
     arguments.insert("x-delivery-limit", Argument::Number(JOB_DELIVERY_LIMIT));
     arguments
 }

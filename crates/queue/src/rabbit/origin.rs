@@ -10,7 +10,6 @@ use serde_json::{Map, Value};
 use super::{guard::MARK, headers::defect};
 use crate::{
     dead_letters::{DeadLetterQueue, Death},
-    message::Destination,
     topology,
 };
 use genfleet_job::Kind;
@@ -34,7 +33,7 @@ pub(super) struct Origin {
 /// broker.
 pub(super) fn origin(prefix: &str, queue: DeadLetterQueue, delivery: &Delivery) -> Origin {
     let exchange = delivery.exchange.as_str();
-    let dead = topology::route(prefix, &Destination::Dead { kind: String::new() }).0;
+    let dead = topology::dead_exchange(prefix);
     let headers = delivery.properties.headers().as_ref();
     let (is_ours, death) = match latest_death(headers).filter(|_| exchange == dead) {
         Some(death) => (topology::holds_ours(prefix, &death.queue), Some(death)),
