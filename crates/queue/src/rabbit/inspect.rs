@@ -1,5 +1,4 @@
-//! Inspections over a short-lived connection: new events, past events, and counts. Removes no
-//! message.
+//! Inspections over a short-lived connection: new events, past events, and counts. Removes no message.
 
 use std::{collections::VecDeque, sync::Arc};
 

@@ -11,12 +11,11 @@
 //! publication a return belongs to:
 //!
 //! 1. The broker sends a return before the confirm of the same publication, and lapin handles one frame after the
-//!    other. So
-//!    a returned publication's confirm carries a return itself, or finds none waiting: then one was carried by a confirm
-//!    completed before it.
+//!    other. So a returned publication's confirm carries a return itself, or finds none waiting: then one was carried by
+//!    a confirm completed before it.
 //! 2. [`Unconfirmed::take_resolved`] takes all confirms completed by now, among them all completed before the first one
-//!    it
-//!    was given, and looks for returns before any of them counts. While none was seen, all that is confirmed is durable.
+//!    it was given, and looks for returns before any of them counts. While none was seen, all that is confirmed is
+//!    durable.
 //! 3. From the first return on nothing more is sent, and what is confirmed is in doubt. Once nothing is pending, every
 //!    return has been carried: since the last time none waited, each confirm has carried one, and each return was followed
 //!    by its confirm. Then all is durable whose exchange and key nothing came back from

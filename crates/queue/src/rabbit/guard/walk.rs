@@ -93,8 +93,7 @@ impl<'a> FieldWalk<'a> {
     }
 
     /// Skips all entries of a table that ends at `end`, including nested ones. Names in a table must be unique (AMQP
-    /// 0-9-1,
-    /// 4.2.5.5): of two entries with the same name the broker would read the first, and lapin the last.
+    /// 0-9-1, 4.2.5.5): of two entries with the same name the broker would read the first, and lapin the last.
     pub(super) fn entries(&mut self, end: usize) -> WalkResult {
         // The ends of the enclosing tables and arrays, and the starts of the tables.
         let mut open = [(end, Some(self.at)); MAX_HEADER_DEPTH];
