@@ -1,8 +1,8 @@
 //! The path of a job through a process, and the process itself.
 //!
-//! [`consume`] takes deliveries from the queue. [`process`] tells the story of one delivery; its steps are
+//! [`consume`] takes deliveries from the queue. [`process`] processes one of them; its steps are
 //! [`suspect`], [`validate`], [`in_flight`] (claim), [`attempt`] (run; up to [`typed`] nothing has the handler's types), [`decide`], [`audit_outcome`] (record) and
-//! [`settlement`] (publish, then acknowledge, many jobs together: [`rounds`]); [`not_run`] settles what does not run. An
+//! [`settlement`] (publish, then acknowledge, many jobs together: [`batches`]); [`not_run`] settles what does not run. An
 //! [`outcome`] is the result of an attempt, [`publications`] are what is published for it, and [`unsettled`] keeps
 //! results whose session was lost.
 //!
@@ -12,6 +12,7 @@
 pub(crate) mod activity;
 mod attempt;
 mod audit_outcome;
+mod batches;
 mod blockers;
 mod command;
 mod consume;
@@ -30,7 +31,6 @@ mod outcome;
 mod process;
 mod publications;
 mod queue_options;
-mod rounds;
 mod runtime;
 mod settlement;
 mod shutdown;

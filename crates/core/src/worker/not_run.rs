@@ -24,7 +24,7 @@ pub(crate) enum NotRun {
     Expired(Box<Job>),
     /// It may not start for so long, or another job of its id runs: it comes back to its lane after this delay.
     TooEarly(Duration),
-    /// It came back too often: it is moved to the suspects.
+    /// It was redelivered too often: it is moved to the suspect queue.
     Suspected,
     /// Its message is moved unchanged into this lane, after this delay.
     Moved(Lane, Duration),
@@ -85,7 +85,7 @@ pub(crate) async fn settle_not_run(
         }
         NotRun::Moved(lane, after) => return settlement.move_to(delivery, lane, after).await,
     };
-    settlement.settle_not_run(delivery, outcome).await;
+    settlement.settle_outcome(delivery, outcome).await;
 }
 
 fn readable_id(message: &Message) -> JobId {

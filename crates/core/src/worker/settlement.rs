@@ -1,23 +1,10 @@
 //! Settlement of the delivery that ran and of all that attached to it: what follows from the attempt is published, then
 //! the message is acknowledged.
 //!
-//! Why this is safe when a session is lost at any moment, with any number of processes:
-//!
-//! 1. A message leaves its queue only by an acknowledgement, and that is written after everything that follows from the
-//!    attempt (event, dead letter, or the message's next round) is confirmed. So nothing is lost, whichever process dies.
-//! 2. A delivery whose session is gone cannot be acknowledged. Its message is in the queue again, for any process.
-//!    Nothing is published for it here and nobody waits for it: the attempt's result is kept ([`super::unsettled`]) and
-//!    used if the message comes to this process. If it goes to another one, that one runs it from the state in its
-//!    headers, as after a crash of this process: effects are safe to repeat (SPEC 3). So each loss of a session costs a
-//!    message at most one more attempt, and no attempt waits for another one.
-//! 3. An acknowledgement that was written may never have reached the queue. The message comes again although what
-//!    follows from it is durable: this process acknowledges it again ([`genfleet_queue::rabbit`]), another one runs it
-//!    once more. Its event has the same id. If it went on to a next round, there are two messages of one job now; as
-//!    soon as they meet in a process, one of them ends ([`SettlementStep::Acknowledge`]). Only what came before the next
-//!    round was published can meet ([`Claim::close`]): the next round itself is a message that waits for this round's end.
-//! 4. The broker redelivers every message that is not acknowledged as soon as its session is gone, each attempt ends
-//!    within its time-out, and only an attempt that ended publishes. So the number of publications is bounded by the
-//!    attempts, and once sessions last, every job ends.
+//! docs/ARCHITECTURE.md, "Settlement, and what a lost session costs", explains why this is safe when a session is lost at
+//! any moment, with any number of processes: a result that cannot be settled is kept ([`super::unsettled`]), two messages of
+//! one job become one when they meet ([`SettlementStep::Acknowledge`]), and a job's next round is never taken for one of
+//! them ([`Claim::close`]).
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,12 +17,12 @@ use tracing::{Instrument, Span, debug, warn};
 
 use super::{
     audit_outcome::{AuditedOutcome, SettlePermission, record_not_run, wait_for_permission},
+    batches::Batches,
     context::KindContext,
     delivery_trace,
     in_flight::Claim,
     outcome::JobOutcome,
     publications,
-    rounds::Rounds,
     unsettled::Unsettled,
 };
 use genfleet_audit::AuditPosition;
@@ -51,7 +38,7 @@ use genfleet_queue::{Delivery, Destination, Publication, QueueError, TooLarge};
 /// Step for one of the deliveries of a job whose attempt has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SettlementStep {
-    /// Its session is gone: the result is kept until its message comes again.
+    /// Its session is gone: the result is kept until its message is redelivered.
     Keep,
     /// Everything that follows from the attempt is published for it, then it is acknowledged.
     Publish,
@@ -88,7 +75,7 @@ pub(crate) struct EndedJob {
     pub(crate) outcome: Arc<AuditedOutcome>,
     /// Place among the jobs in flight; free as soon as the delivery that ran is settled.
     pub(crate) slot: OwnedSemaphorePermit,
-    /// What the handler keeps until then, and the memory of a large body.
+    /// The permits that the handler keeps until then, and the memory that is reserved for a large body.
     pub(crate) kept: (Vec<OwnedSemaphorePermit>, Option<SemaphorePermit<'static>>),
     /// The job's span in the log.
     pub(crate) span: Span,
@@ -99,14 +86,14 @@ pub(crate) struct EndedJob {
 pub(crate) struct Settlement {
     pub(crate) kind: KindContext,
     unsettled: Unsettled<AuditedOutcome>,
-    /// Rounds of jobs that changed nothing, and of jobs that changed something. Only the latter wait without limit for
+    /// Batches of jobs that changed nothing, and of jobs that changed something. Only the latter wait without limit for
     /// an audit that cannot be written.
-    rounds: [Rounds<EndedJob>; 2],
+    batches: [Batches<EndedJob>; 2],
 }
 
 impl Settlement {
     pub(crate) fn new(kind: KindContext) -> Arc<Self> {
-        Arc::new(Self { kind, unsettled: Unsettled::default(), rounds: <[Rounds<EndedJob>; 2]>::default() })
+        Arc::new(Self { kind, unsettled: Unsettled::default(), batches: <[Batches<EndedJob>; 2]>::default() })
     }
 
     /// Returns true if an earlier delivery of this message ran here and could not be settled.
@@ -120,29 +107,29 @@ impl Settlement {
         again.then(|| self.unsettled.take(id, &delivery.message, Instant::now())).flatten()
     }
 
-    /// Settles the job in the next round, with all others that end until that begins.
+    /// Adds the job to the next batch, which is settled once the audit has recorded the batch before.
     pub(crate) fn settle_soon(self: &Arc<Self>, ended: EndedJob) {
         let sent = ended.outcome.position.sent;
-        if self.rounds(sent).add(ended) {
-            self.kind.process.work.spawn(Arc::clone(self).run_rounds(sent));
+        if self.batches(sent).add(ended) {
+            self.kind.process.work.spawn(Arc::clone(self).settle_batches(sent));
         }
     }
 
-    fn rounds(&self, sent: bool) -> &Rounds<EndedJob> {
-        &self.rounds[usize::from(sent)]
+    fn batches(&self, sent: bool) -> &Batches<EndedJob> {
+        &self.batches[usize::from(sent)]
     }
 
-    /// Runs rounds until no job waits. While a round waits for the audit, the next one gathers jobs. It does not wait for
-    /// the publications and acknowledgements of the round before.
-    async fn run_rounds(self: Arc<Self>, sent: bool) {
-        while let Some(jobs) = self.rounds(sent).next() {
+    /// Settles batches until no job waits. While a batch waits for the audit, the next one gathers jobs. It does not wait
+    /// for the publications and acknowledgements of the batch before.
+    async fn settle_batches(self: Arc<Self>, sent: bool) {
+        while let Some(jobs) = self.batches(sent).next() {
             let last = jobs.iter().filter_map(|job| job.outcome.position.last).max();
             let permission = self.permission(AuditPosition { last, sent }).await;
-            self.kind.process.work.spawn(Arc::clone(&self).settle_round(jobs, permission));
+            self.kind.process.work.spawn(Arc::clone(&self).settle_batch(jobs, permission));
         }
     }
 
-    async fn settle_round(self: Arc<Self>, jobs: Vec<EndedJob>, permission: SettlePermission) {
+    async fn settle_batch(self: Arc<Self>, jobs: Vec<EndedJob>, permission: SettlePermission) {
         let settling = jobs.into_iter().map(|mut job| {
             let span = std::mem::replace(&mut job.span, Span::none());
             self.settle(job, permission).instrument(span)
@@ -173,9 +160,8 @@ impl Settlement {
         }
     }
 
-    /// Settles a delivery whose job did not run. One whose session is gone is left alone: it comes again and is checked
-    /// again.
-    pub(crate) async fn settle_not_run(&self, delivery: Delivery, outcome: JobOutcome) {
+    /// Settles a delivery whose job did not run. One whose session is gone is left alone: the broker redelivers it.
+    pub(crate) async fn settle_outcome(&self, delivery: Delivery, outcome: JobOutcome) {
         if delivery.settler.is_stale() {
             return;
         }
@@ -327,7 +313,7 @@ fn count_events(publications: &[Publication]) -> u64 {
 
 /// Logs that a delivery could not be settled.
 pub(crate) fn warn_not_settled(error: &QueueError) {
-    warn!(%error, "not settled: the message comes again");
+    warn!(%error, "not settled: the broker redelivers the message");
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl<R> Default for Unsettled<R> {
 }
 
 impl<R> Unsettled<R> {
-    /// Keeps the result of an attempt on `message` until that comes again.
+    /// Keeps the result of an attempt on `message` until that is redelivered.
     pub(crate) fn keep(&self, id: &JobId, message: Message, result: &Arc<R>, now: Instant) {
         let mut kept = self.lock(now);
         kept.push_back(Kept { at: now, id: id.clone(), message, result: Arc::clone(result) });

@@ -3,32 +3,33 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Jobs that wait for the next round.
+/// Jobs that wait for the next batch.
 #[derive(Debug)]
-pub(crate) struct Rounds<J>(Mutex<Gathered<J>>);
+pub(crate) struct Batches<J>(Mutex<Gathered<J>>);
 
 #[derive(Debug)]
 struct Gathered<J> {
     jobs: Vec<J>,
-    /// Somebody runs the rounds.
+    /// True while a task settles batches.
     running: bool,
 }
 
-impl<J> Default for Rounds<J> {
+impl<J> Default for Batches<J> {
     fn default() -> Self {
         Self(Mutex::new(Gathered { jobs: Vec::new(), running: false }))
     }
 }
 
-impl<J> Rounds<J> {
-    /// Adds a job to the next round. Returns true where the caller has to run it and all that follow, until there is none.
+impl<J> Batches<J> {
+    /// Adds a job to the next batch. Returns true if no task settles batches: then the caller has to, until [`Self::next`]
+    /// returns `None`.
     pub(crate) fn add(&self, job: J) -> bool {
         let mut gathered = self.lock();
         gathered.jobs.push(job);
         !std::mem::replace(&mut gathered.running, true)
     }
 
-    /// Takes the jobs of the next round. `None` where there are none: then nobody runs the rounds any more.
+    /// Takes the next batch; `None` if no job waits.
     pub(crate) fn next(&self) -> Option<Vec<J>> {
         let mut gathered = self.lock();
         gathered.running = !gathered.jobs.is_empty();
@@ -45,14 +46,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_runs_the_rounds_until_no_job_waits_and_no_job_is_left_without() {
-        let rounds = Rounds::default();
-        assert!(rounds.add(1), "the first runs them");
-        assert!(!rounds.add(2));
-        assert_eq!(rounds.next(), Some(vec![1, 2]));
-        assert!(!rounds.add(3), "a round is being settled");
-        assert_eq!(rounds.next(), Some(vec![3]));
-        assert_eq!(rounds.next(), None);
-        assert!(rounds.add(4), "nobody runs them any more");
+    fn one_settles_the_batches_until_no_job_waits_and_no_job_is_left_without() {
+        let batches = Batches::default();
+        assert!(batches.add(1), "the first settles them");
+        assert!(!batches.add(2));
+        assert_eq!(batches.next(), Some(vec![1, 2]));
+        assert!(!batches.add(3), "a batch is being settled");
+        assert_eq!(batches.next(), Some(vec![3]));
+        assert_eq!(batches.next(), None);
+        assert!(batches.add(4), "nobody settles them any more");
     }
 }
