@@ -56,7 +56,7 @@ impl Intent {
         let Some(last) = self.facts.last().map(|(_, seq)| *seq) else { return Ok(()) };
         // What other tasks append meanwhile needs no further wake-up of the writer.
         yield_now().await;
-        self.audit.shared.hurry();
+        self.audit.shared.wake_lingering_writer();
         let mut written = self.audit.shared.written.subscribe();
         tokio::select! {
             biased;

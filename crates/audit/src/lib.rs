@@ -1,6 +1,6 @@
 //! The audit (SPEC 8): every change that this product intended, its result, and how every job ended, as JSON lines in a
 //! hash chain. [`record`] defines a line and its hash; [`file`](mod@file) and [`names`] the files; [`writer`] writes
-//! and syncs them; [`mod@verify`] finds what was done to them.
+//! and syncs them; [`mod@verify`] finds changes to the files.
 //!
 //! A fact gets its number and hash in memory when it is appended. An intent is *written* (accepted by `write(2)`, which
 //! is where a full disk shows) before its call is sent, and *synced* with everything else of the job before the job's
@@ -180,7 +180,7 @@ impl Audit {
         Intent::new(self.clone(), facts)
     }
 
-    /// Appends a fact that concerns no job of this process. `None` if no audit is kept.
+    /// Appends a record that concerns no job of this process. `None` if no audit is kept.
     pub fn fact(&self, about: &AuditSubject, fact: Fact, detail: &Detail) -> Option<AuditReference> {
         let time = self.shared.clock.now();
         let mut state = self.shared.state();
@@ -220,7 +220,7 @@ impl Audit {
             *wanted = seq.max(*wanted);
             more
         });
-        self.shared.hurry();
+        self.shared.wake_lingering_writer();
         let mut synced = self.shared.synced.subscribe();
         tokio::select! {
             biased;
@@ -301,7 +301,7 @@ impl Shared {
     }
 
     /// Wakes the writing thread if it lingers and lines wait.
-    fn hurry(&self) {
+    fn wake_lingering_writer(&self) {
         let mut state = self.state();
         if state.lingers && !state.waiting.is_empty() {
             state.lingers = false;

@@ -107,7 +107,7 @@ impl FromStr for ChainLink {
         match seq.parse() {
             Ok(seq @ 1..) if is_hash => Ok(Self { seq, hash: hash.to_ascii_lowercase() }),
             _ => Err(ConfigError::new(format!(
-                "{written:?} is no anchor; write SEQ:HASH, as the log tells it (the hash has 64 hexadecimal digits)"
+                "{written:?} is no anchor; write SEQ:HASH, as the log shows it (the hash has 64 hexadecimal digits)"
             ))),
         }
     }

@@ -175,7 +175,7 @@ impl Shared {
     fn log_anchor(&self, mark: &SyncMark) {
         let anchor = ChainLink { seq: mark.written, hash: mark.hash.clone() };
         let process = self.state().chain.as_ref().map(|chain| chain.process().to_owned());
-        info!(%anchor, process, "the audit has come to here: genfleet audit verify --anchor proves it");
+        info!(%anchor, process, "anchor of the audit: genfleet audit verify --anchor checks that the files still contain this line");
     }
 
     /// Waits until there are lines to write.

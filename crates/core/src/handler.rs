@@ -47,8 +47,8 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
         Rights { scopes: Self::SCOPES, permissions: Self::PERMISSIONS }
     }
 
-    /// Says why jobs of this kind are not worked with these settings, and what to set: for a kind that needs something
-    /// that has no default. `None`, the default, if they are worked.
+    /// Returns the reason why jobs of this kind are not worked with these settings, with the setting that is missing.
+    /// `None`, the default, if they are worked.
     fn why_not_worked(_options: &Self::Options) -> Option<String> {
         None
     }

@@ -139,7 +139,7 @@ impl Membership {
         let own = self.status();
         let members = self.members();
         let others: Vec<&MemberStatus> = members.others().collect();
-        let spent = own.requests_last_minute.saturating_add(members.spent_by_others());
+        let spent = own.requests_last_minute.saturating_add(members.requests_of_others());
         json!({
             "heard": self.is_alone() || members.is_reachable(now), "clientLimit": own.client_limit,
             "requestsLastMinute": spent, "own": own, "others": others,

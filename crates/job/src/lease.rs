@@ -33,7 +33,7 @@ pub enum PreviousHolder {
 pub struct LeaseRenewer(watch::Sender<Instant>);
 
 impl Lease {
-    /// Creates a lease that cannot be lost; for `taken_over` see [`Self::taken_over`].
+    /// Creates a lease that cannot be lost; for `taken_over` see [`Self::takeover_time`].
     pub fn permanent(taken_over: Option<Instant>) -> Self {
         Self { taken_over, asked: None }
     }
@@ -47,7 +47,7 @@ impl Lease {
     }
 
     /// Returns the start of the lease, if another process may have worked the kind just before.
-    pub fn taken_over(&self) -> Option<Instant> {
+    pub fn takeover_time(&self) -> Option<Instant> {
         self.taken_over
     }
 

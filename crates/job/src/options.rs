@@ -1,4 +1,4 @@
-//! What all settings share (SPEC 10): durations, secrets from variables or files, and configuration errors.
+//! Parts that all settings use (SPEC 10): durations, secrets from variables or files, and configuration errors.
 
 use std::{env, fs, net::IpAddr, time::Duration};
 

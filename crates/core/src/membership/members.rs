@@ -132,7 +132,7 @@ impl Members {
     }
 
     /// The requests that the others reported for the last minute.
-    pub(super) fn spent_by_others(&self) -> u32 {
+    pub(super) fn requests_of_others(&self) -> u32 {
         self.others().fold(0, |sum, status| sum.saturating_add(status.requests_last_minute))
     }
 }

@@ -1,5 +1,5 @@
-//! Division of a limit: equal shares, but none beyond what its owner can use; the rest goes to the others, and what
-//! nobody can use is divided equally, too. Pure.
+//! Divides a limit into equal shares. No share exceeds what its process can use; the rest goes to the others. What nobody
+//! can use is divided equally, too. Pure.
 
 /// Divides `limit` among processes whose tokens allow `usable` each. The result, in their order, sums up to the limit:
 /// a process that for a moment sends faster than its token allows takes nothing from the others.

@@ -23,7 +23,7 @@ mod host;
 #[cfg(test)]
 mod tests;
 
-/// The highest number of deliveries under way to one host.
+/// The maximum number of deliveries under way to one host.
 const PER_HOST: u8 = 4;
 /// The number of idle hosts that are remembered.
 const REMEMBERED: usize = 1024;
@@ -174,7 +174,7 @@ impl HostLimits {
 }
 
 impl HostBounds {
-    /// The highest number of deliveries under way to one address: half of all places, and a quarter more for hosts
+    /// The maximum number of deliveries under way to one address: half of all places, and a quarter more for hosts
     /// there that have none under way, so that neither other addresses nor other hosts of this one wait for slow ones.
     fn per_address(self, is_first_of_its_host: bool) -> usize {
         let quarters = if is_first_of_its_host { 3 } else { 2 };

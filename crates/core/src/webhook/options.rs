@@ -61,7 +61,7 @@ pub struct WebhookOptions {
     #[arg(long, env = "GENFLEET_WEBHOOK_CA_FILE", value_name = "FILE")]
     pub webhook_ca_file: Option<PathBuf>,
 
-    /// The highest number of deliveries at the same time; at most 4 of them to one host and half of them to one
+    /// Maximum number of deliveries at the same time; at most 4 of them to one host and half of them to one
     /// address. 0: this process delivers none
     #[arg(long, env = "GENFLEET_WEBHOOK_CONCURRENCY", value_name = "N", default_value = "16", value_parser = concurrency)]
     pub webhook_concurrency: usize,

@@ -91,7 +91,7 @@ pub(crate) async fn wait_for_permission(process: &ProcessContext, position: Audi
         () = last_moment => "the process stops before its audit was durable",
         () = sleep(AUDIT_PATIENCE), if !position.sent => "the audit cannot be written",
     };
-    warn!(why, "given back");
+    warn!(why, "the message is returned to the queue");
     SettlePermission::GiveBack
 }
 

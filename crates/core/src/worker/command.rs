@@ -89,7 +89,7 @@ pub fn parse<P: FromArgMatches>(command: Command, arguments: impl Iterator<Item 
     parsed.map_err(|error| {
         // Nothing can be done if even this cannot be written.
         let _ = print(&error);
-        if let Some(variable) = blamed_variable(&command, &error, &arguments) {
+        if let Some(variable) = find_variable_of_error(&command, &error, &arguments) {
             genfleet_job::tell!("hint: the value is that of the variable {variable}");
         }
         if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
@@ -97,7 +97,7 @@ pub fn parse<P: FromArgMatches>(command: Command, arguments: impl Iterator<Item 
 }
 
 /// The variable that set the value which `error` is about, if no argument did.
-fn blamed_variable(command: &Command, error: &clap::Error, arguments: &[OsString]) -> Option<String> {
+fn find_variable_of_error(command: &Command, error: &clap::Error, arguments: &[OsString]) -> Option<String> {
     let Some(ContextValue::String(blamed)) = error.get(ContextKind::InvalidArg) else { return None };
     let flag = blamed.split([' ', '=']).next()?;
     let is_given = arguments.iter().any(|argument| argument.to_string_lossy().split('=').next() == Some(flag));

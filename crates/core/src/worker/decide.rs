@@ -24,7 +24,7 @@ pub(crate) enum Decision {
         /// Delay until then.
         after: Duration,
         /// The attempt counts.
-        burned: bool,
+        counts_as_attempt: bool,
         /// State to continue from; `None` keeps the one that the job has.
         state: Option<String>,
         /// Reason; `None` for a step as planned.
@@ -54,7 +54,7 @@ pub(crate) fn decide(
     let error = match result {
         AttemptResult::Done(report) => return Decision::Done(report),
         AttemptResult::Begun { state, again_in } => {
-            return Decision::Again { after: again_in, burned: false, state: Some(state), error: None };
+            return Decision::Again { after: again_in, counts_as_attempt: false, state: Some(state), error: None };
         }
         AttemptResult::Error(error) => error,
     };
@@ -64,7 +64,7 @@ pub(crate) fn decide(
         wait.max(retry_after) + spread.mul_f64(jitter)
     };
     let failed = attempts + 1;
-    let (after, burned) = match (error.class, error.probed_until) {
+    let (after, counts_as_attempt) = match (error.class, error.probed_until) {
         (ErrorClass::Permanent, _) => return Decision::Dead { code: error.code, cause: None, error },
         (ErrorClass::Transient | ErrorClass::Ambiguous, Some(probed)) => (until(probed, HELD_SPREAD), false),
         (ErrorClass::Transient | ErrorClass::Ambiguous, None) if failed >= max_attempts => {
@@ -76,7 +76,7 @@ pub(crate) fn decide(
         (ErrorClass::Interrupted, _) => (retry_after, false),
     };
     let state = error.state.as_ref().map(Value::to_string);
-    Decision::Again { after, burned, state, error: Some(error) }
+    Decision::Again { after, counts_as_attempt, state, error: Some(error) }
 }
 
 #[cfg(test)]
@@ -89,9 +89,9 @@ mod tests {
     fn decided(error: JobError, attempts: u32, jitter: f64, now: Timestamp) -> Decided {
         let policy = RetryPolicy::default();
         match decide(AttemptResult::Error(error.clone()), attempts, 8, &policy, jitter, now) {
-            Decision::Again { after, burned, error: reason, .. } => {
+            Decision::Again { after, counts_as_attempt, error: reason, .. } => {
                 assert_eq!(reason, Some(error));
-                Ok((after, burned))
+                Ok((after, counts_as_attempt))
             }
             Decision::Dead { code, cause, .. } => Err((code, cause)),
             Decision::Done(report) => panic!("{report}"),

@@ -1,5 +1,5 @@
 //! The trace of a delivery: one span for all that is done with it, a child of its producer's, and one for the publication
-//! of the event in which its job ends. By the conventions for messaging.
+//! of the event in which its job ends. Names follow OpenTelemetry's conventions for messaging.
 
 use super::{context::KindContext, outcome::JobOutcome};
 use genfleet_job::job_headers::JobHeaders;

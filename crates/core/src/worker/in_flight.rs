@@ -99,7 +99,7 @@ impl<D> Claim<D> {
         self.in_flight.lock().get_mut(&self.id)?.attached.pop()
     }
 
-    /// Lets nothing attach any more. Called before the job's next round is published: that round comes back at once and
+    /// Stops further deliveries from attaching. Called before the job's next round is published: that round comes back at once and
     /// must not be taken for a message of this round.
     pub(crate) fn close(&mut self) {
         if let Some(job) = self.in_flight.lock().get_mut(&self.id) {

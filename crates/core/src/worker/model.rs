@@ -1,4 +1,4 @@
-//! A model of several processes on one broker, made of the very decisions the worker is made of: [`judge`], [`step`],
+//! A model of several processes on one broker, which uses the decisions of the worker itself: [`judge`], [`step`],
 //! [`InFlightJobs`], [`Unsettled`] and [`Recent`]. Sessions are lost and processes killed between any two steps, written
 //! acknowledgements are worked off or lost, confirms are lost and their publications sent again, messages come again to
 //! any process; producers send the same message again. After every step nothing may be lost; once the faults end, every job

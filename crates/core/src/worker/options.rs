@@ -31,8 +31,8 @@ pub struct WorkerOptions {
     #[arg(long, env = "GENFLEET_ATTEMPT_TIMEOUT", default_value = "5m", value_parser = positive_duration, value_name = "DURATION")]
     pub attempt_timeout: Duration,
 
-    /// For kinds that only one process at a time works: time after a takeover during which a process creates nothing unless
-    /// it has counted again, because reads may not show yet what the previous process created
+    /// For kinds that only one process at a time works: time after a takeover during which reads may not show yet what the
+    /// previous process created; before it creates anything, the new process counts again after that time
     #[arg(long, env = "GENFLEET_TAKEOVER_WAIT", default_value = "15s", value_parser = duration, value_name = "DURATION")]
     pub takeover_wait: Duration,
 

@@ -75,8 +75,8 @@ impl JobOutcome {
                 ending.report = Some(report);
                 Self::ends(ending, receivers())
             }
-            Decision::Again { after, burned, state, error } => {
-                headers.attempts += u32::from(burned);
+            Decision::Again { after, counts_as_attempt, state, error } => {
+                headers.attempts += u32::from(counts_as_attempt);
                 headers.state = state.or(headers.state);
                 log_retry(kind, error.as_ref(), after);
                 let error = error.filter(|error| is_failure(error.class)).map(|error| error.code);

@@ -206,7 +206,7 @@ impl KindProcessor {
             delivery_count: delivery.delivery_count,
             reads_settled_at: lease
                 .as_ref()
-                .and_then(Lease::taken_over)
+                .and_then(Lease::takeover_time)
                 .map(|at| at + self.worker_options.takeover_wait),
             body_bytes: delivery.message.body.len(),
             payload_sha256: job.payload_sha256.clone(),

@@ -67,14 +67,14 @@ fn prefix(written: &str) -> Result<String, QueueError> {
 impl QueueOptions {
     /// Uses the embedded queue in `genfleet.db` if no address is set.
     pub fn default_to_store(&mut self) -> Result<(), ConfigError> {
-        if self.given_url()?.is_none() {
+        if self.configured_url()?.is_none() {
             self.queue_url = Some(format!("sqlite:{DEFAULT_STORE}").into());
         }
         Ok(())
     }
 
     /// The address from the flag, the variable or the file that the variable names.
-    fn given_url(&self) -> Result<Option<SecretString>, ConfigError> {
+    fn configured_url(&self) -> Result<Option<SecretString>, ConfigError> {
         // Read even if the flag is given: a variable beside its file is a mistake either way.
         let from_outside = secret("GENFLEET_QUEUE_URL")?;
         let given = self.queue_url.as_ref().map(|url| text::trim(url.expose_secret()).into());
@@ -82,7 +82,7 @@ impl QueueOptions {
     }
 
     fn url(&self) -> Result<SecretString, ConfigError> {
-        self.given_url()?.ok_or_else(|| {
+        self.configured_url()?.ok_or_else(|| {
             let message = "no queue: set --queue-url or GENFLEET_QUEUE_URL to amqp://HOST, amqps://HOST or sqlite:FILE";
             let store = Path::new(DEFAULT_STORE).exists().then(|| format!("; here lies sqlite:{DEFAULT_STORE}"));
             ConfigError::new(format!("{message}{}", store.unwrap_or_default()))

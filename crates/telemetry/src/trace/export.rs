@@ -64,7 +64,7 @@ impl TraceExport {
         let Some(endpoint) = endpoint()? else { return Ok(None) };
         warn_of_ignored();
         warn_of_plaintext(&endpoint);
-        let collector = Collector::new(endpoint, headers()?, timeout(), set_of("CERTIFICATE").as_deref())?;
+        let collector = Collector::new(endpoint, headers()?, timeout(), otlp_variable("CERTIFICATE").as_deref())?;
         Ok(Some(Self { provider: SdkTracerProvider::builder(), resource: resource(service), collector }))
     }
 
@@ -93,26 +93,26 @@ pub async fn stop_export(within: Duration) {
 }
 
 /// The value of a variable; an empty one counts as not set.
-fn set(name: &str) -> Option<String> {
+fn variable(name: &str) -> Option<String> {
     env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
 }
 
 /// The value of `OTEL_EXPORTER_OTLP_TRACES_…`, else of `OTEL_EXPORTER_OTLP_…`.
-fn set_of(name: &str) -> Option<String> {
-    set(&format!("OTEL_EXPORTER_OTLP_TRACES_{name}")).or_else(|| set(&format!("OTEL_EXPORTER_OTLP_{name}")))
+fn otlp_variable(name: &str) -> Option<String> {
+    variable(&format!("OTEL_EXPORTER_OTLP_TRACES_{name}")).or_else(|| variable(&format!("OTEL_EXPORTER_OTLP_{name}")))
 }
 
 fn is_off() -> bool {
-    let disabled = set("OTEL_SDK_DISABLED").map(|value| value.to_ascii_lowercase());
+    let disabled = variable("OTEL_SDK_DISABLED").map(|value| value.to_ascii_lowercase());
     if let Some(value) = disabled.as_deref().filter(|value| !["true", "false"].contains(value)) {
         warn!(value, "OTEL_SDK_DISABLED is neither true nor false: false is assumed");
     }
-    disabled.as_deref() == Some("true") || set("OTEL_TRACES_EXPORTER").as_deref() == Some("none")
+    disabled.as_deref() == Some("true") || variable("OTEL_TRACES_EXPORTER").as_deref() == Some("none")
 }
 
 /// The address for traces; the address for all signals gets the suffix `/v1/traces`.
 fn endpoint() -> Result<Option<Url>, ConfigError> {
-    let (name, address) = match (set(TRACES_ENDPOINT), set(ENDPOINT)) {
+    let (name, address) = match (variable(TRACES_ENDPOINT), variable(ENDPOINT)) {
         (Some(address), _) => (TRACES_ENDPOINT, address),
         (None, Some(address)) => (ENDPOINT, format!("{}/v1/traces", address.trim_end_matches('/'))),
         (None, None) => return Ok(None),
@@ -124,7 +124,7 @@ fn endpoint() -> Result<Option<Url>, ConfigError> {
 }
 
 fn timeout() -> Duration {
-    let Some(value) = set_of("TIMEOUT") else { return TIMEOUT };
+    let Some(value) = otlp_variable("TIMEOUT") else { return TIMEOUT };
     let read = value.parse().ok().filter(|millis| *millis > 0).map(Duration::from_millis);
     read.unwrap_or_else(|| {
         warn!(value, "OTEL_EXPORTER_OTLP_TIMEOUT: not a number of milliseconds: ignored");
@@ -173,20 +173,20 @@ fn percent_decode(text: &str) -> Option<Vec<u8>> {
 /// Warns of values that have no effect and that the SDK would ignore silently.
 fn warn_of_ignored() {
     for name in NUMBERS {
-        if let Some(value) = set(name).filter(|value| value.parse::<u32>().is_err()) {
+        if let Some(value) = variable(name).filter(|value| value.parse::<u32>().is_err()) {
             warn!(value, "{name}: not a number: ignored");
         }
     }
-    if let Some(value) = set_of("PROTOCOL").filter(|value| value != "http/protobuf") {
+    if let Some(value) = otlp_variable("PROTOCOL").filter(|value| value != "http/protobuf") {
         warn!(value, "OTEL_EXPORTER_OTLP_PROTOCOL: only http/protobuf is supported (port 4318): ignored");
     }
-    if let Some(value) = set_of("COMPRESSION").filter(|value| value != "none") {
+    if let Some(value) = otlp_variable("COMPRESSION").filter(|value| value != "none") {
         warn!(value, "OTEL_EXPORTER_OTLP_COMPRESSION: compression is not supported: ignored");
     }
-    if let Some(value) = set("OTEL_TRACES_EXPORTER").filter(|value| value != "otlp") {
+    if let Some(value) = variable("OTEL_TRACES_EXPORTER").filter(|value| value != "otlp") {
         warn!(value, "OTEL_TRACES_EXPORTER: only otlp is supported: ignored");
     }
-    let attributes = set("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
+    let attributes = variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
     if attributes.split_terminator(',').any(|entry| !entry.contains('=')) {
         warn!("OTEL_RESOURCE_ATTRIBUTES: an entry is not NAME=VALUE: ignored");
     }
@@ -201,7 +201,7 @@ fn warn_of_plaintext(endpoint: &Url) {
             "OTEL_EXPORTER_OTLP_ENDPOINT: not encrypted, so that traces and headers can be read on the way; write https://"
         );
     }
-    if endpoint.scheme() == "http" && set_of("CERTIFICATE").is_some() {
+    if endpoint.scheme() == "http" && otlp_variable("CERTIFICATE").is_some() {
         warn!("OTEL_EXPORTER_OTLP_CERTIFICATE has no effect: the endpoint begins with http://");
     }
 }

@@ -31,7 +31,7 @@ async fn one_process_works_an_exclusive_kind_and_another_takes_over_when_it_ends
             held.message.message_id
         });
         let lease = held_for.expect("it is alone");
-        assert!(lease.taken_over().is_none(), "nobody was before it");
+        assert!(lease.takeover_time().is_none(), "nobody was before it");
         assert!(lease.is_current(), "it was proven again and again while the other one stood by");
         first.close().await;
         assert_eq!(soon(lost).await.unwrap().as_deref(), Some("a"), "whoever works it learns that the lock is gone");
@@ -41,7 +41,7 @@ async fn one_process_works_an_exclusive_kind_and_another_takes_over_when_it_ends
         assert_eq!(ids, ["a", "b"]);
         for delivery in taken {
             let lease = delivery.settler.lease().expect("it is alone");
-            assert!(lease.taken_over().is_some(), "what the other one created may not show yet");
+            assert!(lease.takeover_time().is_some(), "what the other one created may not show yet");
             delivery.settler.settle(vec![]).await.unwrap();
         }
         second.close().await;
@@ -50,7 +50,7 @@ async fn one_process_works_an_exclusive_kind_and_another_takes_over_when_it_ends
         third.publish(vec![of_vni("d")]).await.unwrap();
         let delivery = soon(works.next()).await;
         let lease = delivery.settler.lease().expect("it is alone");
-        assert!(lease.taken_over().is_some(), "the lock was free, but only for a moment");
+        assert!(lease.takeover_time().is_some(), "the lock was free, but only for a moment");
         delivery.settler.settle(vec![]).await.unwrap();
         third.close().await;
     })

@@ -79,14 +79,14 @@ async fn only_a_store_from_which_jobs_were_worked_before_is_taken_over() {
     let queue = folder.worker();
     queue.publish(vec![new_job("first"), new_job("second")]).await.unwrap();
     let first = next(&mut queue.consume(KIND, 1)).await;
-    assert_eq!(first.settler.lease().unwrap().taken_over(), None);
+    assert_eq!(first.settler.lease().unwrap().takeover_time(), None);
     queue.close().await;
     let queue = folder.worker();
     let first = next(&mut queue.consume(KIND, 1)).await;
-    assert!(first.settler.lease().unwrap().taken_over().is_some(), "it was handed out once");
+    assert!(first.settler.lease().unwrap().takeover_time().is_some(), "it was handed out once");
     first.settler.settle(vec![event("of first")]).await.unwrap();
     queue.close().await;
     let queue = folder.worker();
     let second = next(&mut queue.consume(KIND, 1)).await;
-    assert!(second.settler.lease().unwrap().taken_over().is_some(), "a job has ended");
+    assert!(second.settler.lease().unwrap().takeover_time().is_some(), "a job has ended");
 }
