@@ -120,18 +120,13 @@ impl ControlChannel {
             let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
             self.channel.basic_publish(exchange, key, options, body.as_bytes(), properties).await?.await
         };
-        let blocked = async {
-            while !self.is_blocked() {
-                sleep(CHECK_EVERY).await;
-            }
-        };
         tokio::select! {
             taken = timeout(ASK_TIMEOUT, asking) => match taken {
                 Ok(Ok(_confirmed)) => Ok(true),
                 Ok(Err(error)) => Err(describe(error)),
                 Err(_) => Ok(false),
             },
-            () = blocked => Ok(false),
+            () = self.own.wait_until_blocked() => Ok(false),
         }
     }
 

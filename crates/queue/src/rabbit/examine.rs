@@ -8,7 +8,7 @@ use lapin::{
     options::BasicPublishOptions,
     protocol::AMQPSoftError::{self, ACCESSREFUSED, PRECONDITIONFAILED},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
@@ -30,8 +30,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const MESSAGE: Duration = Duration::from_secs(5);
 /// Maximum wait for the broker when the connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Interval of checking whether the broker has blocked publications.
-const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 /// One host, and the connection to it.
 pub struct HostConnection {
@@ -116,14 +114,9 @@ impl BrokerExaminer {
         trying: impl Future<Output = lapin::Result<()>>,
         code: &AMQPSoftError,
     ) -> MessageAcceptance {
-        let blocked = async {
-            while !self.open.connection.status().blocked() {
-                sleep(CHECK_EVERY).await;
-            }
-        };
         let tried = tokio::select! {
             tried = timeout(MESSAGE, trying) => tried,
-            () = blocked => return MessageAcceptance::Blocked,
+            () = self.open.wait_until_blocked() => return MessageAcceptance::Blocked,
         };
         match tried {
             Ok(Ok(())) => MessageAcceptance::Yes,

@@ -12,13 +12,15 @@ use lapin::{
     Channel, Connection,
     options::{BasicQosOptions, ConfirmSelectOptions},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{error::describe, socket::SocketHandle};
 
 /// Maximum wait for the broker when a connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Interval of checking whether the broker has blocked publications.
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 /// The reason why a session ended, in a sentence.
 pub(super) type SessionError = String;
@@ -97,6 +99,13 @@ pub(super) struct OpenConnection {
 impl OpenConnection {
     pub(super) fn is_up(&self) -> bool {
         self.connection.status().connected()
+    }
+
+    /// Waits until the broker blocks publications (alarm).
+    pub(super) async fn wait_until_blocked(&self) {
+        while !self.connection.status().blocked() {
+            sleep(CHECK_EVERY).await;
+        }
     }
 
     pub(super) async fn channel(&self) -> lapin::Result<Channel> {
