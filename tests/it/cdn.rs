@@ -156,7 +156,7 @@ async fn a_refused_path_is_found_and_fails_its_job_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_credentials_let_jobs_wait_and_readyz_names_the_brake() {
+async fn wrong_credentials_let_jobs_wait_and_readyz_names_the_hold() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let is_well = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -175,7 +175,7 @@ async fn wrong_credentials_let_jobs_wait_and_readyz_names_the_brake() {
             json!({ "id": format!("held-{n}"), "payload": { "paths": [format!("/held/{n}")] }, "maxAttempts": 1 });
         amqp.publish_job(&prefix, "cdn.purge", body.to_string(), json_properties()).await;
     }
-    eventually(seconds(60), "/readyz names the brake and the remedy", async || {
+    eventually(seconds(60), "/readyz names the hold and the remedy", async || {
         let (status, said) = purger.ready().await;
         let said = said.to_string();
         let is_told = status == 503 && said.contains("cdn_credentials") && said.contains("AWS_SECRET_ACCESS_KEY");

@@ -16,7 +16,7 @@ use self::{
     hosted::HostedCdn,
     http::CdnHttp,
     options::{CdnOptions, ChosenCdn},
-    provider::{Brake, Provider, THROTTLED, Verdict},
+    provider::{Hold, Provider, THROTTLED, Verdict},
 };
 use crate::{Purger, PurgerOptions};
 
@@ -94,7 +94,7 @@ async fn try_out<P: Provider>(provider: P, http: &CdnHttp) -> Vec<ServiceCheck> 
     for request in provider.trials() {
         let looked_at = format!("{} at {}", P::NAME, request.url.origin().ascii_serialization());
         let found_there = match provider.authorise(request).await {
-            Err(why) => Err((why, provider.remedy(Brake::Credentials))),
+            Err(why) => Err((why, provider.remedy(Hold::Credentials))),
             Ok(request) => match http.exchange(request).await {
                 Err(failure) => Err((failure.why, "see whether it can be reached from here".to_owned())),
                 Ok(answer) => judge(&provider, provider.judge_trial(&answer)),
@@ -108,7 +108,7 @@ async fn try_out<P: Provider>(provider: P, http: &CdnHttp) -> Vec<ServiceCheck> 
 fn judge<P: Provider>(provider: &P, verdict: Verdict) -> Result<String, (String, String)> {
     match verdict {
         Verdict::Purged { .. } => Ok("it accepts the credentials; nothing was purged".to_owned()),
-        Verdict::Braked { brake, why, .. } => Err((why, provider.remedy(brake))),
+        Verdict::Held { hold, why, .. } => Err((why, provider.remedy(hold))),
         Verdict::Throttled { why, .. } => Err((why, "try again later".to_owned())),
         Verdict::Refused { why, .. } | Verdict::Failing { why, .. } => {
             Err((why, "see what it says, and whether a proxy answers in its place".to_owned()))
@@ -118,7 +118,7 @@ fn judge<P: Provider>(provider: &P, verdict: Verdict) -> Result<String, (String,
 
 fn start_hosted<P: Provider>(provider: P, http: CdnHttp, options: &PurgerOptions, services: &Services) -> Purger {
     let Services { genesys, supervisor, clock } = services;
-    genesys.declare_holds(&Brake::ALL.map(Brake::name));
+    genesys.declare_holds(&Hold::ALL.map(Hold::name));
     genesys.declare_holds(&[THROTTLED]);
     genesys.exempt_from_api_holds(Kind::CdnPurge);
     let times = genesys.options();

@@ -99,7 +99,7 @@ impl JobHandler for Purger {
 
     async fn handle(&self, job: &JobContext, payload: Payload, state: PurgeState) -> Result<Progress<Self>, JobError> {
         let paths: Arc<[Arc<str>]> = payload.paths.into_iter().map(Arc::from).collect();
-        if let Some(refused) = self.refused_path(&paths, &state) {
+        if let Some(refused) = self.path_error(&paths, &state) {
             return Err(refused);
         }
         let order = PurgeOrder {
@@ -127,7 +127,7 @@ impl Purger {
     }
 
     /// Returns the error of a job with a path that the CDN cannot purge; nothing is sent for it.
-    fn refused_path(&self, paths: &[Arc<str>], state: &PurgeState) -> Option<JobError> {
+    fn path_error(&self, paths: &[Arc<str>], state: &PurgeState) -> Option<JobError> {
         let (path, why) = paths.iter().find_map(|path| Some((path, (self.refuses)(path)?)))?;
         let mut error = JobError::permanent("rejected", format!("the path {path:?} cannot be purged: {why}"));
         error.details.insert("path".to_owned(), (&**path).into());

@@ -149,7 +149,7 @@ async fn what_is_purged_is_fetched_again_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_acl_that_does_not_know_the_worker_brakes_and_no_job_dies() {
+async fn an_acl_that_does_not_know_the_worker_holds_and_no_job_dies() {
     let origin = origin().await;
     let Some(varnish) = Varnish::before(&origin, ("\"127.0.0.1\";\n}", "\"192.0.2.1\";\n}")).await else { return };
     let broker = Broker::shared().await;
@@ -159,7 +159,7 @@ async fn an_acl_that_does_not_know_the_worker_brakes_and_no_job_dies() {
     purger.wait_ready(seconds(60)).await;
     let amqp = Amqp::connect(broker.url()).await;
     amqp.publish_job(&prefix, "cdn.purge", purge_job("refused", &["/x"]), json_properties()).await;
-    eventually(seconds(60), "/readyz names the brake and the ACL", async || {
+    eventually(seconds(60), "/readyz names the hold and the ACL", async || {
         let (status, said) = purger.ready().await;
         let said = said.to_string();
         let is_told = status == 503 && said.contains("cdn_forbidden") && said.contains("405") && said.contains("ACL");

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::{
     provider::{
-        Brake, CdnAnswer, CdnRequest, JSON, Provider, UNAVAILABLE_REMEDY, Verdict, at, encode_path, judge_status,
+        CdnAnswer, CdnRequest, Hold, JSON, Provider, UNAVAILABLE_REMEDY, Verdict, at, encode_path, judge_status,
         unexpected,
     },
     purge::Capacity,
@@ -158,8 +158,8 @@ impl Provider for Cloudflare {
         let why = format!("Cloudflare answered {}: {}", answer.status, messages.join("; "));
         let is_any = |codes: &[i64]| faults.iter().any(|fault| codes.contains(&fault.code));
         match answer.status {
-            401 => return Verdict::Braked { brake: Brake::Credentials, why, id },
-            403 => return Verdict::Braked { brake: Brake::Forbidden, why, id },
+            401 => return Verdict::Held { hold: Hold::Credentials, why, id },
+            403 => return Verdict::Held { hold: Hold::Forbidden, why, id },
             // An answer with status 200 can be a failure; its codes show which.
             200 => {}
             _ => {
@@ -169,22 +169,22 @@ impl Provider for Cloudflare {
             }
         }
         if is_any(&BAD_TOKEN) {
-            return Verdict::Braked { brake: Brake::Credentials, why, id };
+            return Verdict::Held { hold: Hold::Credentials, why, id };
         }
         if is_any(&BAD_ZONE) || answer.status == 404 {
-            return Verdict::Braked { brake: Brake::Forbidden, why, id };
+            return Verdict::Held { hold: Hold::Forbidden, why, id };
         }
         Verdict::Refused { why, id }
     }
 
-    fn remedy(&self, brake: Brake) -> String {
-        match brake {
-            Brake::Credentials => format!("set {TOKEN} (or {TOKEN}_FILE) to a valid API token"),
-            Brake::Forbidden => format!(
+    fn remedy(&self, hold: Hold) -> String {
+        match hold {
+            Hold::Credentials => format!("set {TOKEN} (or {TOKEN}_FILE) to a valid API token"),
+            Hold::Forbidden => format!(
                 "give the API token the permission Zone > Cache Purge for the zone {} and check --cdn-zone",
                 self.zone
             ),
-            Brake::Unavailable => UNAVAILABLE_REMEDY.to_owned(),
+            Hold::Unavailable => UNAVAILABLE_REMEDY.to_owned(),
         }
     }
 }
@@ -266,19 +266,16 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operator_has_to_mend_brakes_and_what_a_producer_has_to_mend_does_not() {
-        for (status, code, brake) in [
-            (401, 10000, Brake::Credentials),
-            (403, 10000, Brake::Forbidden),
-            (400, 6003, Brake::Credentials),
-            (200, 10000, Brake::Credentials),
-            (404, 7003, Brake::Forbidden),
+    fn what_an_operator_has_to_mend_holds_and_what_a_producer_has_to_mend_does_not() {
+        for (status, code, hold) in [
+            (401, 10000, Hold::Credentials),
+            (403, 10000, Hold::Forbidden),
+            (400, 6003, Hold::Credentials),
+            (200, 10000, Hold::Credentials),
+            (404, 7003, Hold::Forbidden),
         ] {
             let verdict = judge(status, &failed(code));
-            assert!(
-                matches!(&verdict, Verdict::Braked { brake: found, .. } if *found == brake),
-                "{status}: {verdict:?}"
-            );
+            assert!(matches!(&verdict, Verdict::Held { hold: found, .. } if *found == hold), "{status}: {verdict:?}");
         }
         assert!(matches!(judge(400, &failed(1012)), Verdict::Refused { why, .. } if why.contains("no (1012)")));
         // A page of a proxy says nothing about the token.

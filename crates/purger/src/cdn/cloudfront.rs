@@ -1,5 +1,5 @@
 //! Amazon CloudFront: `POST /2020-05-31/distribution/{id}/invalidation` with XML, signed with Signature Version 4. Errors are
-//! told by their code, never by the status.
+//! identified by their code, never by the status.
 
 use std::{fmt::Write, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use uuid::Uuid;
 use self::credentials::CredentialChain;
 use super::{
     provider::{
-        Brake, CdnAnswer, CdnRequest, Provider, UNAVAILABLE_REMEDY, Verdict, at, encode_path, judge_status, unexpected,
+        CdnAnswer, CdnRequest, Hold, Provider, UNAVAILABLE_REMEDY, Verdict, at, encode_path, judge_status, unexpected,
     },
     purge::Capacity,
 };
@@ -214,13 +214,13 @@ impl Provider for CloudFront {
         let class = CODES.iter().find(|(codes, _)| codes.contains(&code.as_str())).map(|(_, class)| *class);
         match class {
             Some(CodeClass::Throttled(wait)) => Verdict::Throttled { wait: answer.retry_after.unwrap_or(wait), why },
-            Some(CodeClass::Credentials) => Verdict::Braked { brake: Brake::Credentials, why, id },
-            Some(CodeClass::Forbidden) => Verdict::Braked { brake: Brake::Forbidden, why, id },
+            Some(CodeClass::Credentials) => Verdict::Held { hold: Hold::Credentials, why, id },
+            Some(CodeClass::Forbidden) => Verdict::Held { hold: Hold::Forbidden, why, id },
             Some(CodeClass::Content) => Verdict::Refused { why, id },
             Some(CodeClass::Failing) => Verdict::Failing { code: "api_unavailable", why },
             // Codes that are not known here.
             None => match answer.status {
-                401 | 403 => Verdict::Braked { brake: Brake::Forbidden, why, id },
+                401 | 403 => Verdict::Held { hold: Hold::Forbidden, why, id },
                 _ => judge_status(Self::NAME, answer).unwrap_or(Verdict::Refused { why, id }),
             },
         }
@@ -233,17 +233,17 @@ impl Provider for CloudFront {
         self.judge(answer)
     }
 
-    fn remedy(&self, brake: Brake) -> String {
-        match brake {
-            Brake::Credentials => "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the role or profile in their \
+    fn remedy(&self, hold: Hold) -> String {
+        match hold {
+            Hold::Credentials => "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the role or profile in their \
                                    place, and this machine's clock"
                 .to_owned(),
-            Brake::Forbidden => format!(
+            Hold::Forbidden => format!(
                 "permit cloudfront:CreateInvalidation on the distribution {} (docs/CDN.md has the policy) and check \
                  --cdn-distribution",
                 self.distribution
             ),
-            Brake::Unavailable => UNAVAILABLE_REMEDY.to_owned(),
+            Hold::Unavailable => UNAVAILABLE_REMEDY.to_owned(),
         }
     }
 }

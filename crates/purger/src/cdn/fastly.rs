@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{
     provider::{
-        Brake, CdnAnswer, CdnRequest, JSON, Provider, UNAVAILABLE_REMEDY, Verdict, at, encode_path, judge_status,
+        CdnAnswer, CdnRequest, Hold, JSON, Provider, UNAVAILABLE_REMEDY, Verdict, at, encode_path, judge_status,
         unexpected,
     },
     purge::Capacity,
@@ -55,8 +55,8 @@ impl Fastly {
         let why = format!("Fastly answered {}: {message}", answer.status);
         let id = answer.header("fastly-trace");
         match answer.status {
-            401 => Verdict::Braked { brake: Brake::Credentials, why, id },
-            403 => Verdict::Braked { brake: Brake::Forbidden, why, id },
+            401 => Verdict::Held { hold: Hold::Credentials, why, id },
+            403 => Verdict::Held { hold: Hold::Forbidden, why, id },
             _ => judge_status(Self::NAME, answer).unwrap_or(Verdict::Refused { why, id }),
         }
     }
@@ -110,14 +110,14 @@ impl Provider for Fastly {
         })
     }
 
-    fn remedy(&self, brake: Brake) -> String {
-        match brake {
-            Brake::Credentials => format!("set {TOKEN} (or {TOKEN}_FILE) to a valid API token"),
-            Brake::Forbidden => {
+    fn remedy(&self, hold: Hold) -> String {
+        match hold {
+            Hold::Credentials => format!("set {TOKEN} (or {TOKEN}_FILE) to a valid API token"),
+            Hold::Forbidden => {
                 "give the API token the scope purge_select and the service of these hosts, and check --cdn-hosts"
                     .to_owned()
             }
-            Brake::Unavailable => UNAVAILABLE_REMEDY.to_owned(),
+            Hold::Unavailable => UNAVAILABLE_REMEDY.to_owned(),
         }
     }
 }
@@ -158,8 +158,8 @@ mod tests {
             assert!(matches!(judge(status, body), Verdict::Failing { code: "unexpected_response", .. }), "{status}");
         }
         let msg = r#"{"msg":"no","detail":"because"}"#;
-        assert!(matches!(judge(401, msg), Verdict::Braked { brake: Brake::Credentials, .. }));
-        assert!(matches!(judge(403, msg), Verdict::Braked { brake: Brake::Forbidden, .. }));
+        assert!(matches!(judge(401, msg), Verdict::Held { hold: Hold::Credentials, .. }));
+        assert!(matches!(judge(403, msg), Verdict::Held { hold: Hold::Forbidden, .. }));
         assert!(matches!(judge(400, msg), Verdict::Refused { why, .. } if why.contains("no: because")));
         assert!(matches!(judge(429, msg), Verdict::Throttled { .. }));
         assert!(matches!(judge(500, msg), Verdict::Failing { code: "api_unavailable", .. }));

@@ -1,4 +1,4 @@
-//! When a request may be sent to a CDN: its pace, the pauses that it asks for, and the brakes, one of which is the circuit
+//! When a request may be sent to a CDN: its pace, the pauses that it asks for, and the holds, one of which is the circuit
 //! breaker. A state machine over the time, without I/O.
 
 use std::{collections::VecDeque, time::Duration};
@@ -6,7 +6,7 @@ use std::{collections::VecDeque, time::Duration};
 use genfleet_core::{genesys::OutageDetector, job::JobId};
 use tokio::time::Instant;
 
-use super::provider::Brake;
+use super::provider::Hold;
 
 /// The window of the pace.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -14,7 +14,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
 /// A pause up to this is waited for in memory, a longer one in the queue.
 pub(crate) const LONG_PAUSE: Duration = Duration::from_secs(30);
-/// While a brake is on, it is tried at least this often.
+/// The longest wait between two probes of a hold.
 const LONGEST_PROBE: Duration = Duration::from_secs(30);
 /// The longest wait between two probes of a CDN that does not answer, as a multiple of the first.
 const LONGEST_WAIT: u32 = 12;
@@ -33,11 +33,11 @@ pub(crate) enum GateStep {
 /// The reason why a job waits in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum GateRefusal {
-    Braked(Brake, String),
+    Held(Hold, String),
     Paused(String),
 }
 
-/// The waits between two probes of a brake.
+/// The waits between two probes of a hold.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProbeIntervals {
     pub(crate) credentials: Duration,
@@ -53,14 +53,14 @@ pub(crate) struct Gate {
     /// When the requests of the last minute were sent.
     sent: VecDeque<Instant>,
     pause: Option<(Instant, String)>,
-    brake: Option<ActiveBrake>,
+    hold: Option<ActiveHold>,
     outages: OutageDetector,
 }
 
-/// A brake that is on.
+/// A hold that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ActiveBrake {
-    pub(crate) brake: Brake,
+pub(crate) struct ActiveHold {
+    pub(crate) hold: Hold,
     pub(crate) why: String,
     /// When one request may try whether it still is.
     pub(crate) next_probe: Instant,
@@ -72,13 +72,13 @@ impl Gate {
     pub(crate) fn new(per_minute: u32, intervals: ProbeIntervals, window: Duration) -> Self {
         let per_minute = usize::try_from(per_minute).unwrap_or(usize::MAX);
         let outages = OutageDetector::new(window);
-        Self { per_minute, intervals, sent: VecDeque::new(), pause: None, brake: None, outages }
+        Self { per_minute, intervals, sent: VecDeque::new(), pause: None, hold: None, outages }
     }
 
     /// Says what stands between now and a request; takes nothing.
-    pub(crate) fn look(&self, now: Instant) -> GateStep {
-        if let Some(ActiveBrake { brake, why, next_probe, .. }) = self.brake.as_ref().filter(|on| now < on.next_probe) {
-            return GateStep::Refused(*next_probe, GateRefusal::Braked(*brake, why.clone()));
+    pub(crate) fn next_step(&self, now: Instant) -> GateStep {
+        if let Some(ActiveHold { hold, why, next_probe, .. }) = self.hold.as_ref().filter(|on| now < on.next_probe) {
+            return GateStep::Refused(*next_probe, GateRefusal::Held(*hold, why.clone()));
         }
         if let Some((until, why)) = self.pause.as_ref().filter(|(until, _)| now < *until) {
             if *until - now > LONG_PAUSE {
@@ -94,9 +94,9 @@ impl Gate {
         GateStep::WaitUntil(oldest_that_counts.map_or(now, |at| *at + MINUTE))
     }
 
-    /// Takes the right to send one request now, if there is one. While a brake is on, it is the probe.
+    /// Takes the right to send one request now, if there is one. During a hold it is the probe.
     pub(crate) fn take(&mut self, now: Instant) -> GateStep {
-        let step = self.look(now);
+        let step = self.next_step(now);
         if step == GateStep::Send {
             while self.sent.front().is_some_and(|at| now.duration_since(*at) >= MINUTE) {
                 self.sent.pop_front();
@@ -109,7 +109,7 @@ impl Gate {
 
     /// Lets the next probe be an interval from now.
     pub(crate) fn put_off_probe(&mut self, now: Instant) {
-        if let Some(on) = &mut self.brake {
+        if let Some(on) = &mut self.hold {
             on.next_probe = now + on.wait;
         }
     }
@@ -132,38 +132,38 @@ impl Gate {
         self.outages.record(has_failed, jobs, now)
     }
 
-    /// Puts a brake on; returns when it is probed next.
-    pub(crate) fn brake(&mut self, now: Instant, brake: Brake, why: &str) -> Instant {
-        let wait = self.wait_before_probe(brake);
+    /// Begins a hold; returns when it is probed next.
+    pub(crate) fn begin_hold(&mut self, now: Instant, hold: Hold, why: &str) -> Instant {
+        let wait = self.wait_before_probe(hold);
         let next_probe = now + wait;
-        self.brake = Some(ActiveBrake { brake, why: why.to_owned(), next_probe, wait });
+        self.hold = Some(ActiveHold { hold, why: why.to_owned(), next_probe, wait });
         next_probe
     }
 
-    /// Releases the brake. True where one was on.
+    /// Ends the hold. Returns true if there was one.
     pub(crate) fn release(&mut self) -> bool {
-        self.brake.take().is_some()
+        self.hold.take().is_some()
     }
 
-    /// Returns the brake that is on.
-    pub(crate) fn active_brake(&self) -> Option<&ActiveBrake> {
-        self.brake.as_ref()
+    /// Returns the hold, if there is one.
+    pub(crate) fn active_hold(&self) -> Option<&ActiveHold> {
+        self.hold.as_ref()
     }
 
-    /// Returns when a trial is due because no job probes; `None` without a brake.
+    /// Returns when a trial is due because no job probes; `None` without a hold.
     pub(crate) fn trial_due(&self) -> Option<Instant> {
-        self.brake.as_ref().map(|on| on.next_probe + PROBE_GRACE)
+        self.hold.as_ref().map(|on| on.next_probe + PROBE_GRACE)
     }
 
-    fn wait_before_probe(&self, brake: Brake) -> Duration {
+    fn wait_before_probe(&self, hold: Hold) -> Duration {
         let first = self.intervals.unavailable;
-        match brake {
-            Brake::Unavailable => {
-                let last = self.brake.as_ref().filter(|on| on.brake == brake).map(|on| on.wait);
+        match hold {
+            Hold::Unavailable => {
+                let last = self.hold.as_ref().filter(|on| on.hold == hold).map(|on| on.wait);
                 last.map_or(first, |last| (last * 2).min(first * LONGEST_WAIT))
             }
-            Brake::Credentials => self.intervals.credentials.min(LONGEST_PROBE),
-            Brake::Forbidden => self.intervals.forbidden.min(LONGEST_PROBE),
+            Hold::Credentials => self.intervals.credentials.min(LONGEST_PROBE),
+            Hold::Forbidden => self.intervals.forbidden.min(LONGEST_PROBE),
         }
     }
 }
@@ -206,11 +206,11 @@ mod tests {
     }
 
     #[test]
-    fn a_brake_lets_one_request_probe_and_a_success_releases_it() {
+    fn a_hold_lets_one_request_probe_and_a_success_releases_it() {
         let (mut gate, now) = (gate(100), Instant::now());
-        let next = gate.brake(now, Brake::Credentials, "no");
+        let next = gate.begin_hold(now, Hold::Credentials, "no");
         assert_eq!(next, now + seconds(5));
-        let refused = |until| GateStep::Refused(until, GateRefusal::Braked(Brake::Credentials, "no".to_owned()));
+        let refused = |until| GateStep::Refused(until, GateRefusal::Held(Hold::Credentials, "no".to_owned()));
         assert_eq!(gate.take(now), refused(next));
         assert_eq!(gate.take(next), GateStep::Send);
         assert_eq!(gate.take(next), refused(next + seconds(5)), "one probe at a time");
@@ -219,9 +219,9 @@ mod tests {
     }
 
     #[test]
-    fn a_brake_is_probed_every_half_minute_at_least() {
+    fn a_hold_is_probed_every_half_minute_at_least() {
         let (mut gate, now) = (gate(100), Instant::now());
-        assert_eq!(gate.brake(now, Brake::Forbidden, "no"), now + LONGEST_PROBE);
+        assert_eq!(gate.begin_hold(now, Hold::Forbidden, "no"), now + LONGEST_PROBE);
         assert_eq!(gate.trial_due(), Some(now + LONGEST_PROBE + PROBE_GRACE));
     }
 
@@ -229,12 +229,12 @@ mod tests {
     fn a_cdn_that_stays_away_is_probed_after_growing_waits() {
         let (mut gate, mut now) = (gate(100), Instant::now());
         for wait in [5, 10, 20, 40, 60, 60].map(seconds) {
-            assert_eq!(gate.brake(now, Brake::Unavailable, "down"), now + wait);
+            assert_eq!(gate.begin_hold(now, Hold::Unavailable, "down"), now + wait);
             now += wait;
             assert_eq!(gate.take(now), GateStep::Send);
         }
         assert!(gate.release());
-        assert_eq!(gate.brake(now, Brake::Unavailable, "down"), now + seconds(5), "it begins anew");
+        assert_eq!(gate.begin_hold(now, Hold::Unavailable, "down"), now + seconds(5), "it begins anew");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     gate::Gate,
     http::CdnHttp,
-    provider::{Brake, CdnRequest, Provider, Verdict},
+    provider::{CdnRequest, Hold, Provider, Verdict},
     purge::{Capacity, Cdn, PurgeAccepted, PurgeRefusal, RefusalCause, RequestContext},
     shared_gate::SharedGate,
 };
@@ -71,15 +71,15 @@ impl<P: Provider> HostedCdn<P> {
         Self { shared: Arc::new(Shared { provider, http, audit, gate, slots: Arc::new(Semaphore::new(IN_FLIGHT)) }) }
     }
 
-    /// Tries a brake that no job tries, since none waits, and tells the end of a pause. Never ends.
+    /// Probes a hold if no job waits that could, and announces the end of a pause. Never ends.
     pub(crate) async fn watch_gate(self) {
         loop {
             self.shared.gate.wait_until_trial_due().await;
-            self.try_brake().await;
+            self.probe_hold().await;
         }
     }
 
-    async fn try_brake(&self) {
+    async fn probe_hold(&self) {
         let Shared { provider, http, gate, .. } = &*self.shared;
         gate.put_off_probe();
         for request in provider.trials() {
@@ -141,7 +141,7 @@ impl<P: Provider> HostedCdn<P> {
         let provider = &self.shared.provider;
         let request = match provider.authorise(call.request.clone()).await {
             Ok(request) => request,
-            Err(why) => return Err(self.shared.gate.brake(Brake::Credentials, &why, None, None)),
+            Err(why) => return Err(self.shared.gate.begin_hold(Hold::Credentials, &why, None, None)),
         };
         if call.context.stop.is_cancelled() {
             return Err(stop_error());
@@ -172,7 +172,7 @@ impl<P: Provider> HostedCdn<P> {
                 self.shared.gate.pause(wait, &why);
                 Ok(Exchange::Again)
             }
-            Verdict::Braked { brake, why, id } => Err(self.shared.gate.brake(brake, &why, status, id)),
+            Verdict::Held { hold, why, id } => Err(self.shared.gate.begin_hold(hold, &why, status, id)),
             Verdict::Refused { why, id } => {
                 let error = JobError { status, request_id: id, ..JobError::permanent("rejected", why) };
                 Err((RefusalCause::Content, error))

@@ -1,4 +1,4 @@
-//! What a CDN other than Genesys Cloud's has to say of itself: the requests that purge paths there, and what an answer
+//! The interface to a CDN other than Genesys Cloud's: the requests that purge paths there, and what an answer
 //! means. Pure, apart from [`Provider::authorise`]. [`super::hosted`] sends.
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -64,7 +64,7 @@ pub(crate) enum Verdict {
     /// Later, after this wait: nothing is wrong with the request. Uses up no retry and no attempt.
     Throttled { wait: Duration, why: String },
     /// Nothing can be purged until the cause is removed.
-    Braked { brake: Brake, why: String, id: Option<String> },
+    Held { hold: Hold, why: String, id: Option<String> },
     /// The CDN refuses the content: one of the paths, or their number.
     Refused { why: String, id: Option<String> },
     /// A retry may succeed.
@@ -73,7 +73,7 @@ pub(crate) enum Verdict {
 
 /// The cause for which nothing can be purged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Brake {
+pub(crate) enum Hold {
     /// The CDN does not know who asks.
     Credentials,
     /// It knows, and forbids it; or there is no such distribution or zone.
@@ -87,7 +87,7 @@ pub(crate) const THROTTLED: &str = "cdn_throttled";
 /// What to do about a CDN that does not answer.
 pub(crate) const UNAVAILABLE_REMEDY: &str = "see whether it has an outage, and whether it can be reached from here";
 
-impl Brake {
+impl Hold {
     pub(crate) const ALL: [Self; 3] = [Self::Credentials, Self::Forbidden, Self::Unavailable];
 
     /// The name that `/readyz` shows.
@@ -126,7 +126,7 @@ pub(crate) trait Provider: Clone + Send + Sync + 'static {
     /// Returns requests that show whether purges would be accepted, and purge nothing.
     fn trials(&self) -> Vec<CdnRequest>;
 
-    /// Adds what the provider recognises us by, read anew where it may have changed. An error says what is missing.
+    /// Adds the credentials, which are read again each time because they may have changed. An error says what is missing.
     fn authorise(&self, request: CdnRequest) -> impl Future<Output = Result<CdnRequest, String>> + Send;
 
     /// Drops credentials that were refused, so that they are read anew.
@@ -140,8 +140,8 @@ pub(crate) trait Provider: Clone + Send + Sync + 'static {
         self.judge(answer)
     }
 
-    /// Says what to do about a brake.
-    fn remedy(&self, brake: Brake) -> String;
+    /// Says what to do about a hold.
+    fn remedy(&self, hold: Hold) -> String;
 }
 
 /// The wait after a 429 or 503 that names none.

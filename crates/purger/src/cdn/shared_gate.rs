@@ -18,14 +18,14 @@ use tracing::{info, warn};
 
 use super::{
     gate::{Gate, GateRefusal, GateStep, LONG_PAUSE},
-    provider::{Brake, Provider, THROTTLED},
+    provider::{Hold, Provider, THROTTLED},
     purge::{RefusalCause, RequestContext},
 };
 
 /// A [`Gate`], and everybody who waits for it.
 pub(super) struct SharedGate<P> {
     provider: Arc<P>,
-    /// To hold the jobs while a brake is on.
+    /// Holds the kind.
     genesys: GenesysClient,
     clock: SharedClock,
     gate: Mutex<Gate>,
@@ -42,7 +42,7 @@ impl<P: Provider> SharedGate<P> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a brake has to be tried because no job tries it. Announces the end of a pause meanwhile.
+    /// Waits until a hold has to be probed because no job probes it. Announces the end of a pause meanwhile.
     pub(super) async fn wait_until_trial_due(&self) {
         let mut changes = self.changes.subscribe();
         loop {
@@ -80,12 +80,12 @@ impl<P: Provider> SharedGate<P> {
 
     fn hold(&self) -> Option<WorkerHold> {
         let gate = self.lock();
-        if let Some(on) = gate.active_brake() {
+        if let Some(on) = gate.active_hold() {
             return Some(WorkerHold {
-                reason: on.brake.name(),
-                why: self.with_remedy(on.brake, &on.why),
+                reason: on.hold.name(),
+                why: self.with_remedy(on.hold, &on.why),
                 next_look: on.next_probe,
-                is_pause: on.brake == Brake::Unavailable,
+                is_pause: on.hold == Hold::Unavailable,
                 closes_intake: true,
             });
         }
@@ -95,32 +95,32 @@ impl<P: Provider> SharedGate<P> {
         Some(WorkerHold { reason: THROTTLED, why: why.to_owned(), next_look: until, is_pause: true, closes_intake })
     }
 
-    /// Releases the brake, if one is on.
+    /// Ends the hold, if there is one.
     pub(super) fn release(&self) {
         if self.lock().release() {
-            info!(cdn = P::NAME, "the brake is released");
+            info!(cdn = P::NAME, "the hold is over");
             self.announce();
         }
     }
 
-    /// Puts a brake on, and returns the error of the jobs, which are held.
-    pub(super) fn brake(
+    /// Begins a hold, and returns the error of the jobs.
+    pub(super) fn begin_hold(
         &self,
-        brake: Brake,
+        hold: Hold,
         why: &str,
         status: Option<u16>,
         request_id: Option<String>,
     ) -> (RefusalCause, JobError) {
-        let is_new = self.lock().active_brake().is_none();
-        let next_probe = self.lock().brake(Instant::now(), brake, why);
+        let is_new = self.lock().active_hold().is_none();
+        let next_probe = self.lock().begin_hold(Instant::now(), hold, why);
         if is_new {
-            warn!(cdn = P::NAME, brake = brake.name(), why, "purges are on hold: jobs wait in the queue");
+            warn!(cdn = P::NAME, brake = hold.name(), why, "purges are on hold: jobs wait in the queue");
         }
-        if brake != Brake::Unavailable {
+        if hold != Hold::Unavailable {
             self.provider.forget_credentials();
         }
         self.announce();
-        let error = self.hold_error(next_probe, brake.code(), self.with_remedy(brake, why));
+        let error = self.hold_error(next_probe, hold.code(), self.with_remedy(hold, why));
         (RefusalCause::Other, JobError { status, request_id, ..error })
     }
 
@@ -129,24 +129,24 @@ impl<P: Provider> SharedGate<P> {
     pub(super) fn record_failure(&self, is_probe: bool, jobs: &[JobId], why: &str) -> Option<(RefusalCause, JobError)> {
         let is_unavailable = {
             let mut gate = self.lock();
-            match gate.active_brake() {
-                Some(on) if on.brake == Brake::Unavailable && !is_probe => {
+            match gate.active_hold() {
+                Some(on) if on.hold == Hold::Unavailable && !is_probe => {
                     // It was sent before the others failed.
-                    let message = self.with_remedy(on.brake, &on.why);
-                    return Some((RefusalCause::Other, self.hold_error(on.next_probe, on.brake.code(), message)));
+                    let message = self.with_remedy(on.hold, &on.why);
+                    return Some((RefusalCause::Other, self.hold_error(on.next_probe, on.hold.code(), message)));
                 }
-                Some(on) => on.brake == Brake::Unavailable,
+                Some(on) => on.hold == Hold::Unavailable,
                 None => gate.record(true, jobs, Instant::now()),
             }
         };
-        is_unavailable.then(|| self.brake(Brake::Unavailable, why, None, None))
+        is_unavailable.then(|| self.begin_hold(Hold::Unavailable, why, None, None))
     }
 
     /// Records that the CDN answered a request of `jobs`, whatever it said.
     pub(super) fn record_answer(&self, jobs: &[JobId]) {
-        let brake = self.lock().active_brake().map(|on| on.brake);
-        match brake {
-            Some(Brake::Unavailable) => self.release(),
+        let hold = self.lock().active_hold().map(|on| on.hold);
+        match hold {
+            Some(Hold::Unavailable) => self.release(),
             Some(_) => {}
             None => {
                 self.lock().record(false, jobs, Instant::now());
@@ -164,8 +164,8 @@ impl<P: Provider> SharedGate<P> {
             changes.mark_unchanged();
             let (step, is_probe) = {
                 let mut gate = self.lock();
-                let step = if takes { gate.take(Instant::now()) } else { gate.look(Instant::now()) };
-                (step, takes && gate.active_brake().is_some())
+                let step = if takes { gate.take(Instant::now()) } else { gate.next_step(Instant::now()) };
+                (step, takes && gate.active_hold().is_some())
             };
             match step {
                 GateStep::Send => {
@@ -188,13 +188,13 @@ impl<P: Provider> SharedGate<P> {
     /// The error of a job that waits in the queue.
     fn refusal(&self, until: Instant, refusal: &GateRefusal) -> JobError {
         match refusal {
-            GateRefusal::Braked(brake, why) => self.hold_error(until, brake.code(), self.with_remedy(*brake, why)),
+            GateRefusal::Held(hold, why) => self.hold_error(until, hold.code(), self.with_remedy(*hold, why)),
             GateRefusal::Paused(why) => self.hold_error(until, "throttled", why.clone()),
         }
     }
 
-    fn with_remedy(&self, brake: Brake, why: &str) -> String {
-        format!("{why}; {}", self.provider.remedy(brake))
+    fn with_remedy(&self, hold: Hold, why: &str) -> String {
+        format!("{why}; {}", self.provider.remedy(hold))
     }
 
     fn hold_error(&self, until: Instant, code: &'static str, message: String) -> JobError {

@@ -10,7 +10,7 @@ use hyper::{
 use url::Url;
 
 use super::{
-    provider::{Brake, CdnAnswer, CdnRequest, Provider, UNAVAILABLE_REMEDY, Verdict, at, encode_path, judge_status},
+    provider::{CdnAnswer, CdnRequest, Hold, Provider, UNAVAILABLE_REMEDY, Verdict, at, encode_path, judge_status},
     purge::Capacity,
 };
 use crate::progress::PurgeStatus;
@@ -32,7 +32,7 @@ pub(crate) struct Varnish {
 
 impl Varnish {
     /// A request for `path` to each server, as each host.
-    fn everywhere(&self, path: &str) -> Vec<CdnRequest> {
+    fn requests_to_all_servers(&self, path: &str) -> Vec<CdnRequest> {
         let hosts: Vec<Option<&String>> =
             if self.hosts.is_empty() { vec![None] } else { self.hosts.iter().map(Some).collect() };
         let request = |server: &Url, host: Option<&String>| {
@@ -69,11 +69,11 @@ impl Provider for Varnish {
     }
 
     fn requests(&self, paths: &[Arc<str>]) -> Vec<CdnRequest> {
-        paths.iter().flat_map(|path| self.everywhere(path)).collect()
+        paths.iter().flat_map(|path| self.requests_to_all_servers(path)).collect()
     }
 
     fn trials(&self) -> Vec<CdnRequest> {
-        self.everywhere(TRIAL)
+        self.requests_to_all_servers(TRIAL)
     }
 
     async fn authorise(&self, request: CdnRequest) -> Result<CdnRequest, String> {
@@ -85,18 +85,18 @@ impl Provider for Varnish {
         let why = format!("Varnish answered {}", answer.status);
         match answer.status {
             200 => Verdict::Purged { status: PurgeStatus::Code(200), id },
-            401 | 403 | 405 => Verdict::Braked { brake: Brake::Forbidden, why, id },
+            401 | 403 | 405 => Verdict::Held { hold: Hold::Forbidden, why, id },
             // The VCL hands the method to the origin, which does not know it.
             501 => {
                 let why = format!("{why}: its VCL does not know PURGE and BAN");
-                Verdict::Braked { brake: Brake::Forbidden, why, id }
+                Verdict::Held { hold: Hold::Forbidden, why, id }
             }
             _ => judge_status(Self::NAME, answer).unwrap_or(Verdict::Refused { why, id }),
         }
     }
 
-    fn remedy(&self, brake: Brake) -> String {
-        if brake == Brake::Unavailable {
+    fn remedy(&self, hold: Hold) -> String {
+        if hold == Hold::Unavailable {
             return UNAVAILABLE_REMEDY.to_owned();
         }
         "let the ACL of the VCL permit the addresses of the workers, and let it answer PURGE and BAN (docs/CDN.md has an example)"
@@ -150,11 +150,11 @@ mod tests {
     }
 
     #[test]
-    fn only_200_purges_and_the_acl_brakes() {
+    fn only_200_purges_and_the_acl_holds() {
         let judge = |status| varnish(&[]).judge(&answer(status, "<html>"));
         assert!(matches!(judge(200), Verdict::Purged { status: PurgeStatus::Code(200), .. }));
         for status in [401, 403, 405, 501] {
-            assert!(matches!(judge(status), Verdict::Braked { brake: Brake::Forbidden, .. }), "{status}");
+            assert!(matches!(judge(status), Verdict::Held { hold: Hold::Forbidden, .. }), "{status}");
         }
         assert!(matches!(judge(404), Verdict::Refused { .. }));
         assert!(matches!(judge(503), Verdict::Throttled { .. }));

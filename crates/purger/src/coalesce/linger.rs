@@ -1,13 +1,13 @@
 //! The linger rule: when a request is closed, apart from the budget. Pure: the times are passed in.
 //!
 //! - Full (as many different paths wait as a request takes): at once.
-//! - A job alone in the process: at once. Jobs that left together within the last ten lingers are being settled
-//!   and about to be replaced (company), so a job that follows them is not alone.
-//! - Otherwise as soon as no path came for one linger (in company three, since jobs are settled and delivered in
-//!   bursts), and at the latest ten lingers after the oldest that waits. While jobs trickle in, waiting on makes
+//! - A job alone in the process: at once. For ten lingers after several jobs ended together, a job is not alone, because
+//!   new jobs will follow.
+//! - Otherwise as soon as no path came for one linger (for three within those ten lingers, since jobs are settled and
+//!   delivered in bursts), and at the latest ten lingers after the oldest that waits. While jobs trickle in, waiting on makes
 //!   full requests of them; ten lingers of 20 ms are one request in 200 ms, which is just what the default budget
 //!   of 300 a minute sustains.
-//! - Paths that came back from an investigation wait for company until it is over.
+//! - Paths that came back from an investigation wait for further paths until it is over.
 
 use std::time::Duration;
 

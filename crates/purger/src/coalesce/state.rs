@@ -206,8 +206,8 @@ impl CoalescerState {
         }
     }
 
-    /// Asks for as many permits as requests are due, and takes back what is asked for nobody. Returns when the next
-    /// request will be due, if none is.
+    /// Requests one permit for each request that is due, and withdraws requests for permits that no job needs any more.
+    /// Returns when the next request will be due, if none is.
     pub(super) fn ask_when_due(&mut self, now: Instant) -> Option<Instant> {
         let oldest = self.urgent.first().map(|(since, _)| *since);
         let waiting = WaitingPaths { distinct: self.pool.distinct(), jobs: self.entries.len(), oldest };

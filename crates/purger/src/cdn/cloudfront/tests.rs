@@ -145,17 +145,17 @@ fn errors_are_read_from_their_code_and_never_from_the_status() {
         let verdict = judge(status, code);
         assert!(matches!(&verdict, Verdict::Refused { why, id } if why.contains(code) && id.as_deref() == Some("r-1")));
     }
-    for (status, code, brake) in [
-        (404, "NoSuchDistribution", Brake::Forbidden),
-        (403, "AccessDenied", Brake::Forbidden),
-        (403, "SomethingNew", Brake::Forbidden),
-        (403, "SignatureDoesNotMatch", Brake::Credentials),
-        (403, "InvalidClientTokenId", Brake::Credentials),
-        (400, "ExpiredToken", Brake::Credentials),
+    for (status, code, hold) in [
+        (404, "NoSuchDistribution", Hold::Forbidden),
+        (403, "AccessDenied", Hold::Forbidden),
+        (403, "SomethingNew", Hold::Forbidden),
+        (403, "SignatureDoesNotMatch", Hold::Credentials),
+        (403, "InvalidClientTokenId", Hold::Credentials),
+        (400, "ExpiredToken", Hold::Credentials),
     ] {
         let verdict = judge(status, code);
-        assert!(matches!(&verdict, Verdict::Braked { brake: found, .. } if *found == brake), "{code}: {verdict:?}");
-        assert!(!cloudfront().remedy(brake).is_empty());
+        assert!(matches!(&verdict, Verdict::Held { hold: found, .. } if *found == hold), "{code}: {verdict:?}");
+        assert!(!cloudfront().remedy(hold).is_empty());
     }
     assert!(matches!(judge(500, "InternalError"), Verdict::Failing { code: "api_unavailable", .. }));
     assert!(matches!(judge(500, "SomethingNew"), Verdict::Failing { code: "api_unavailable", .. }));
@@ -165,5 +165,5 @@ fn errors_are_read_from_their_code_and_never_from_the_status() {
 fn a_list_of_invalidations_shows_that_the_credentials_are_good() {
     let list = "<InvalidationList xmlns=\"x\"><Marker></Marker><Quantity>0</Quantity></InvalidationList>";
     assert!(matches!(cloudfront().judge_trial(&answer(200, list)), Verdict::Purged { .. }));
-    assert!(matches!(cloudfront().judge_trial(&error(403, "AccessDenied")), Verdict::Braked { .. }));
+    assert!(matches!(cloudfront().judge_trial(&error(403, "AccessDenied")), Verdict::Held { .. }));
 }

@@ -92,7 +92,7 @@ async fn a_thousand_small_jobs_share_few_requests_and_every_path_is_purged_once(
     let (simulator, coalescer) = start(Duration::from_millis(30)).await;
     let outcomes = purge_small(&coalescer, "small", 1_000, 256).await;
     assert!(outcomes.iter().all(|outcome| outcome.error.is_none()));
-    let purged = simulator.purged();
+    let purged = simulator.purge_counts();
     assert_eq!(purged.len(), 1_000);
     assert!(purged.values().all(|times| *times == 1));
     let requests = purges(&simulator);
@@ -118,7 +118,7 @@ async fn a_bad_path_among_three_hundred_good_jobs_fails_one() {
     let requests = purges(&simulator);
     println!("{} requests", requests.len());
     assert!(requests.len() <= 5 + 14, "{}", requests.len());
-    let purged = simulator.purged();
+    let purged = simulator.purge_counts();
     assert!(purged.len() == 300 && purged.values().all(|times| *times == 1));
 }
 
@@ -140,7 +140,7 @@ async fn a_job_whose_seventh_request_fails_resumes_with_what_is_left() {
     let second = purge(&coalescer, PurgeOrder { progress: resumed, ..order("large", &paths) }).await;
     assert!(second.error.is_none());
     assert_eq!(second.progress.report(&[]).batches, 10);
-    let purged = simulator.purged();
+    let purged = simulator.purge_counts();
     assert!(purged.len() == 1_000 && purged.values().all(|times| *times == 1));
 }
 
@@ -160,7 +160,7 @@ async fn a_job_that_is_stopped_keeps_what_it_achieved() {
     assert_eq!(outcome.error.map(|error| error.class), Some(ErrorClass::Interrupted));
     let sent = purges(&simulator).len();
     assert!(sent < 50, "{sent}");
-    assert_eq!(outcome.progress.report(&[]).paths_count, simulator.purged().len());
+    assert_eq!(outcome.progress.report(&[]).paths_count, simulator.purge_counts().len());
     assert_eq!(outcome.progress.report(&[]).paths_count, sent * 100);
 }
 
@@ -194,7 +194,7 @@ async fn a_job_stopped_during_a_pause_leaves_no_request_behind() {
     assert_eq!(outcome.error.map(|error| error.class), Some(ErrorClass::Interrupted));
     assert_eq!((outcome.requests, sent.len()), (1, 1));
     assert!(waited < Duration::from_millis(500), "{waited:?}");
-    assert!(simulator.purged().values().all(|times| *times == 1));
+    assert!(simulator.purge_counts().values().all(|times| *times == 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,7 +206,7 @@ async fn a_job_stopped_between_two_short_retries_sends_no_further_one() {
     assert_eq!(outcome.error.map(|error| error.class), Some(ErrorClass::Interrupted));
     assert_eq!((outcome.requests, sent.len()), (1, 1));
     assert!(waited < Duration::from_millis(500), "{waited:?}");
-    assert!(simulator.purged().values().all(|times| *times == 1));
+    assert!(simulator.purge_counts().values().all(|times| *times == 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -228,7 +228,7 @@ async fn a_proxys_page_purges_nothing_whatever_its_status_and_is_waited_out() {
         let page = format!("status={status},body=<html>,content-type=text/html,times=2");
         simulator.set_faults(vec![page.parse().unwrap()]);
         let outcome = purge(&coalescer, order("paged", &["/a".to_owned()])).await;
-        assert_eq!((outcome.error, outcome.requests, simulator.purged().len()), (None, 3, 1), "{status}");
+        assert_eq!((outcome.error, outcome.requests, simulator.purge_counts().len()), (None, 3, 1), "{status}");
     }
 }
 
