@@ -45,7 +45,7 @@ impl InFlight {
     /// Records that a scan goes back to the queue for this time.
     pub(crate) fn record_departure(&self, scan: &ScanId, wait: Duration) {
         let name = self.name(scan);
-        let mut expected = self.expected();
+        let mut expected = self.lock_expected();
         if expected.scans.len() < MOST {
             expected.scans.insert(name, Instant::now() + wait);
         }
@@ -55,7 +55,7 @@ impl InFlight {
     /// Records that a scan returned from the queue. It leaves again with [`record_departure`](Self::record_departure).
     pub(crate) fn record_return(&self, scan: &ScanId) {
         let name = self.name(scan);
-        let mut expected = self.expected();
+        let mut expected = self.lock_expected();
         if let Some(at) = expected.scans.get(&name) {
             let late = at.elapsed();
             expected.lateness = (expected.lateness * 7 + late) / 8;
@@ -65,7 +65,7 @@ impl InFlight {
     /// Records that a scan has ended.
     pub(crate) fn record_end(&self, scan: &ScanId) {
         let name = self.name(scan);
-        let mut expected = self.expected();
+        let mut expected = self.lock_expected();
         expected.scans.remove(&name);
         expected.show();
     }
@@ -74,7 +74,7 @@ impl InFlight {
     pub(crate) async fn forget_lost(self) {
         loop {
             sleep(BETWEEN_LOOKS).await;
-            let mut expected = self.expected();
+            let mut expected = self.lock_expected();
             let patience = GRACE + expected.lateness * 3;
             expected.scans.retain(|_, at| at.elapsed() < patience);
             if expected.scans.is_empty() {
@@ -88,7 +88,7 @@ impl InFlight {
         self.hasher.hash_one(scan.as_str())
     }
 
-    fn expected(&self) -> MutexGuard<'_, Expected> {
+    fn lock_expected(&self) -> MutexGuard<'_, Expected> {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -109,7 +109,7 @@ mod tests {
     }
 
     fn count(in_flight: &InFlight) -> usize {
-        in_flight.expected().scans.len()
+        in_flight.lock_expected().scans.len()
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,7 +22,7 @@ use url::Url;
 
 use self::{
     api::{Located, Offered},
-    engine::{Distrust, Engine},
+    engine::{Engine, TestFailure},
     fetch::Fetcher,
     options::MediaScanOptions,
     payload::{MediaPayload, OnThreat, SourceKind},
@@ -89,7 +89,7 @@ impl JobHandler for MediaScan {
         let genesys = &services.genesys;
         genesys.declare_holds(&engine::HOLDS);
         let engine = Engine::new(settings);
-        services.supervisor.spawn("proof of the engine", engine.clone().watch(genesys.clone(), services.clock.clone()));
+        services.supervisor.spawn("tests of the engine", engine.clone().watch(genesys.clone(), services.clock.clone()));
         let fetcher = Fetcher::new(&options, genesys)?;
         Ok(Self { engine, fetcher, api: genesys.addresses().api.clone(), most_bytes: options.scan_max_bytes })
     }
@@ -129,8 +129,8 @@ impl MediaScan {
         payload: &MediaPayload,
         kind: SourceKind<'_>,
     ) -> Result<Option<Findings>, JobError> {
-        let trust = job.unless_stopped(self.engine.trust()).await?;
-        let proof = trust.map_err(|Distrust { reason, why }| scan::hold_error(job, reason, why))?;
+        let result = job.unless_stopped(self.engine.last_test()).await?;
+        let passed = result.map_err(|TestFailure { reason, why }| scan::hold_error(job, reason, why))?;
         let scanning = Scanning {
             job,
             engine: &self.engine,
@@ -172,7 +172,7 @@ impl MediaScan {
             }
             break;
         }
-        let engine = EngineReport::new(self.engine.name(), &proof);
+        let engine = EngineReport::new(self.engine.name(), &passed);
         Ok(Some(Findings { files, engine, fetch_ms: millis(took.fetching), scan_ms: millis(took.scanning) }))
     }
 

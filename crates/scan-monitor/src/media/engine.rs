@@ -1,4 +1,4 @@
-//! The scan engine. It is tested before it is trusted: at the start, after it was lost, and every ten minutes. While
+//! The scan engine. It is tested before it is used: at the start, after a scan failed, and every ten minutes. While
 //! the test fails, the kind is on hold and its jobs wait in the queue.
 //!
 //! [`clamd`] is the client, [`verdict`] parses its answers, [`samples`] creates the test files, [`version`] reads the
@@ -33,11 +33,11 @@ pub(crate) use self::{
 };
 
 /// Interval of testing an engine that has passed.
-const PROOF_INTERVAL: Duration = Duration::from_secs(600);
+const TEST_INTERVAL: Duration = Duration::from_secs(600);
 /// Interval of testing an engine that has failed.
 pub(crate) const HELD_INTERVAL: Duration = Duration::from_secs(10);
 /// Minimum time between two tests.
-const BETWEEN_PROOFS: Duration = Duration::from_secs(1);
+const BETWEEN_TESTS: Duration = Duration::from_secs(1);
 
 /// The names of the holds.
 pub(crate) const HOLDS: [&str; 3] = [GONE, BLIND, LIMITS];
@@ -65,7 +65,7 @@ pub(crate) enum EngineKind {
 
 /// The result of a passed test of an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Proof {
+pub(crate) struct PassedTest {
     pub version: EngineVersion,
     /// True if it reports that it gives up at its own limits.
     pub limits_told: bool,
@@ -73,7 +73,7 @@ pub(crate) struct Proof {
 
 /// The reason why an engine may not be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Distrust {
+pub(crate) struct TestFailure {
     pub reason: &'static str,
     pub why: String,
 }
@@ -87,8 +87,8 @@ struct Shared {
     settings: EngineSettings,
     slots: Semaphore,
     /// The result of the last test; `None` until the first test has ended.
-    trust: watch::Sender<Option<Result<Proof, Distrust>>>,
-    doubts: Notify,
+    last_test: watch::Sender<Option<Result<PassedTest, TestFailure>>>,
+    test_requests: Notify,
 }
 
 /// A scan in progress.
@@ -130,8 +130,8 @@ impl EngineKind {
     }
 
     /// Tests the engine: it must find the test string, and report when it gives up at a limit.
-    pub(crate) async fn prove(&self, accepts_unproven_limits: bool) -> Result<Proof, Distrust> {
-        let gone = |error: EngineError| Distrust {
+    pub(crate) async fn test(&self, accepts_unproven_limits: bool) -> Result<PassedTest, TestFailure> {
+        let gone = |error: EngineError| TestFailure {
             reason: GONE,
             why: format!("{error}; see whether the engine runs and --scanner-address is right"),
         };
@@ -142,10 +142,10 @@ impl EngineKind {
                 "the engine ({}) does not find the EICAR test string, so it would find nothing; see whether its virus database is there",
                 version.text
             );
-            return Err(Distrust { reason: BLIND, why });
+            return Err(TestFailure { reason: BLIND, why });
         }
         if *self == Self::StandIn {
-            return Ok(Proof { version, limits_told: false });
+            return Ok(PassedTest { version, limits_told: false });
         }
         let limits_told = matches!(self.scan(&samples::nested_archive()).await.map_err(gone)?, Verdict::Unscannable(_));
         if !limits_told && !accepts_unproven_limits {
@@ -153,9 +153,9 @@ impl EngineKind {
                 "the engine ({}) calls a file clean that it did not look at to its end; set AlertExceedsMax yes in clamd.conf, or accept it with --scanner-unproven-limits accept",
                 version.text
             );
-            return Err(Distrust { reason: LIMITS, why });
+            return Err(TestFailure { reason: LIMITS, why });
         }
-        Ok(Proof { version, limits_told })
+        Ok(PassedTest { version, limits_told })
     }
 }
 
@@ -163,7 +163,7 @@ impl Engine {
     /// Creates an engine that has not been tested.
     pub(crate) fn new(settings: EngineSettings) -> Self {
         let slots = Semaphore::new(settings.concurrency);
-        Self(Arc::new(Shared { settings, slots, trust: watch::Sender::new(None), doubts: Notify::new() }))
+        Self(Arc::new(Shared { settings, slots, last_test: watch::Sender::new(None), test_requests: Notify::new() }))
     }
 
     /// The engine's name in reports.
@@ -172,11 +172,11 @@ impl Engine {
     }
 
     /// Returns the result of the last test; an error while the engine may not be used. Waits for the first test.
-    pub(crate) async fn trust(&self) -> Result<Proof, Distrust> {
-        let mut trust = self.0.trust.subscribe();
-        let known = trust.wait_for(Option::is_some).await.ok().and_then(|known| known.clone());
+    pub(crate) async fn last_test(&self) -> Result<PassedTest, TestFailure> {
+        let mut last_test = self.0.last_test.subscribe();
+        let known = last_test.wait_for(Option::is_some).await.ok().and_then(|known| known.clone());
         // Cannot fail: the sender is in `self`.
-        known.unwrap_or_else(|| Err(Distrust { reason: GONE, why: "the engine has not been tested yet".to_owned() }))
+        known.unwrap_or_else(|| Err(TestFailure { reason: GONE, why: "the engine has not been tested yet".to_owned() }))
     }
 
     /// Waits for a permit to scan.
@@ -191,8 +191,8 @@ impl Engine {
     }
 
     /// Requests a test at once, because a scan failed.
-    pub(crate) fn doubt(&self) {
-        self.0.doubts.notify_one();
+    pub(crate) fn request_test(&self) {
+        self.0.test_requests.notify_one();
     }
 
     /// Tests the engine at regular intervals, and holds the kind while the test fails. Never ends.
@@ -200,23 +200,23 @@ impl Engine {
         let EngineSettings { kind, max_age, accepts_unproven_limits, .. } = &self.0.settings;
         let mut warned = None;
         loop {
-            let trust = kind.prove(*accepts_unproven_limits).await;
-            let interval = if trust.is_ok() { PROOF_INTERVAL } else { HELD_INTERVAL };
-            let before = self.0.trust.send_replace(Some(trust.clone()));
-            let hold = match &trust {
-                Ok(proof) => {
+            let last_test = kind.test(*accepts_unproven_limits).await;
+            let interval = if last_test.is_ok() { TEST_INTERVAL } else { HELD_INTERVAL };
+            let before = self.0.last_test.send_replace(Some(last_test.clone()));
+            let hold = match &last_test {
+                Ok(passed) => {
                     if !matches!(before, Some(Ok(_))) {
                         info!(
                             engine = kind.name(),
-                            version = proof.version.text,
-                            limits_told = proof.limits_told,
+                            version = passed.version.text,
+                            limits_told = passed.limits_told,
                             "the engine passed its test"
                         );
                     }
-                    self.tell_of_database(&proof.version, &clock, *max_age, &mut warned);
+                    self.report_database_age(&passed.version, &clock, *max_age, &mut warned);
                     None
                 }
-                Err(Distrust { reason, why }) => Some(WorkerHold {
+                Err(TestFailure { reason, why }) => Some(WorkerHold {
                     reason,
                     why: why.clone(),
                     next_look: Instant::now() + interval,
@@ -225,16 +225,16 @@ impl Engine {
                 }),
             };
             genesys.set_worker_hold(Kind::MediaScan, hold);
-            sleep(BETWEEN_PROOFS).await;
+            sleep(BETWEEN_TESTS).await;
             tokio::select! {
                 () = sleep(interval) => {}
-                () = self.0.doubts.notified() => {}
+                () = self.0.test_requests.notified() => {}
             }
         }
     }
 
     /// Sets the metric with the age of the database, and logs one warning for each old database.
-    fn tell_of_database(
+    fn report_database_age(
         &self,
         version: &EngineVersion,
         clock: &SharedClock,

@@ -10,7 +10,7 @@ use genfleet_core::{
 };
 use url::Host;
 
-use super::engine::{Distrust, EngineKind, EngineSettings, ScannerAddress};
+use super::engine::{EngineKind, EngineSettings, ScannerAddress, TestFailure};
 
 /// The settings of `media.scan`.
 #[derive(Clone, Debug, clap::Args)]
@@ -184,22 +184,22 @@ impl MediaScanOptions {
             EngineKind::StandIn => "the stand-in of the simulator".to_owned(),
         };
         let check = |check, found| ServiceCheck { check, looked_at: looked_at.clone(), found };
-        let proof = match kind.prove(accepts_unproven_limits).await {
-            Ok(proof) => proof,
-            Err(Distrust { reason, why }) => {
+        let passed = match kind.test(accepts_unproven_limits).await {
+            Ok(passed) => passed,
+            Err(TestFailure { reason, why }) => {
                 let (found, remedy) = why.rsplit_once("; ").unwrap_or((&why, "see the log of the engine"));
                 return vec![check("scanner.engine", Err((format!("{reason}: {found}"), remedy.to_owned())))];
             }
         };
-        let limits = if proof.limits_told { "it tells its limits" } else { "it does not tell its limits" };
-        let found = format!("{}; it finds the EICAR test string; {limits}", proof.version.text);
+        let limits = if passed.limits_told { "it tells its limits" } else { "it does not tell its limits" };
+        let found = format!("{}; it finds the EICAR test string; {limits}", passed.version.text);
         let engine = check("scanner.engine", Ok(found));
         if kind == EngineKind::StandIn {
             return vec![engine];
         }
         let now = clock.now();
-        let days = proof.version.database_age(now).unwrap_or_default().as_secs() / 86_400;
-        let database = match proof.version.database_trouble(now, max_age) {
+        let days = passed.version.database_age(now).unwrap_or_default().as_secs() / 86_400;
+        let database = match passed.version.database_trouble(now, max_age) {
             None => Ok(format!("{days} days old")),
             Some(trouble) => {
                 let (found, remedy) = trouble.rsplit_once("; ").unwrap_or((&trouble, "run freshclam"));

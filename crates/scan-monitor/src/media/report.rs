@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    engine::{Proof, Verdict},
+    engine::{PassedTest, Verdict},
     payload::{MediaPayload, OnThreat, Source, read_url},
 };
 
@@ -152,8 +152,8 @@ pub struct MediaReport {
 
 impl EngineReport {
     /// Describes a tested engine.
-    pub(crate) fn new(name: &str, proof: &Proof) -> Self {
-        Self { name: name.to_owned(), version: proof.version.text.clone(), limits_told: proof.limits_told }
+    pub(crate) fn new(name: &str, passed: &PassedTest) -> Self {
+        Self { name: name.to_owned(), version: passed.version.text.clone(), limits_told: passed.limits_told }
     }
 }
 

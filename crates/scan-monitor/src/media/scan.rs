@@ -145,7 +145,7 @@ impl Scanning<'_> {
     /// Converts an error of the engine. If the engine cannot be reached, the job waits. If it fails, the attempt
     /// counts, and the engine is tested again.
     fn failure_of_engine(&self, error: EngineError) -> ScanFailure {
-        self.engine.doubt();
+        self.engine.request_test();
         ScanFailure::from(match error {
             EngineError::Gone(why) => hold_error(self.job, "engine_gone", why),
             EngineError::Failed(why) => JobError::new(ErrorClass::Transient, "engine_failed", why),

@@ -17,8 +17,8 @@ fn file(result: ScanResult) -> ScannedFile {
 }
 
 fn findings(results: &[ScanResult]) -> Findings {
-    let proof = Proof { version: EngineVersion::read("ClamAV 1.4.6"), limits_told: true };
-    let engine = EngineReport::new("clamd", &proof);
+    let passed = PassedTest { version: EngineVersion::read("ClamAV 1.4.6"), limits_told: true };
+    let engine = EngineReport::new("clamd", &passed);
     Findings { files: results.iter().copied().map(file).collect(), engine, fetch_ms: 3, scan_ms: 4 }
 }
 
