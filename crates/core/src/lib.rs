@@ -14,8 +14,8 @@ pub use genfleet_audit as audit;
 pub use genfleet_genesys as genesys;
 pub use genfleet_job as job;
 pub use genfleet_job::{
-    clock, error, escape, event, file, hash, job_headers, lease, message, metric, options, retry, supervisor, tell,
-    trace_context,
+    clock, eprint_line, error, escape, event, file, hash, job_headers, lease, message, metric, options, retry,
+    supervisor, trace_context,
 };
 pub use genfleet_queue as queue;
 pub use genfleet_telemetry as telemetry;

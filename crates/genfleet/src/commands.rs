@@ -1,6 +1,6 @@
 //! The subcommands, each in a module, and their common exit codes and error messages.
 
-use genfleet_core::tell;
+use genfleet_core::eprint_line;
 use std::{future::Future, process::ExitCode};
 
 use anyhow::Context;
@@ -40,9 +40,9 @@ pub(crate) const EXIT_USAGE: u8 = 64;
 /// Prints the error of a command, with a hint if there is one. Returns 64 for invalid usage or settings, else 1.
 pub(crate) fn report_failure(error: &anyhow::Error) -> ExitCode {
     let paint = Paint::stderr();
-    tell!("{} {}", paint.red("error:"), lines(&format!("{error:#}")));
+    eprint_line!("{} {}", paint.red("error:"), lines(&format!("{error:#}")));
     if let Some(hint) = hint(error) {
-        tell!("{} {hint}", paint.dim("hint:"));
+        eprint_line!("{} {hint}", paint.dim("hint:"));
     }
     let message = error.downcast_ref::<QueueError>();
     let usage = error.downcast_ref::<ConfigError>().is_some() || matches!(message, Some(QueueError::Configuration(_)));

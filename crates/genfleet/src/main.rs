@@ -3,7 +3,7 @@
 #![deny(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "they panic where nobody reads any more: terminal::say, terminal::put and tell! do not"
+    reason = "they panic where nobody reads any more: terminal::say, terminal::put and eprint_line! do not"
 )]
 
 mod commands;
@@ -14,7 +14,7 @@ mod terminal;
 use std::{env, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
-use genfleet_core::{tell, worker};
+use genfleet_core::{eprint_line, worker};
 
 /// Runs Genesys Cloud jobs, and shows an operator their state.
 #[derive(Debug, Parser)]
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
     };
     if !matches!(cli.command, Command::Up(_)) {
         for warning in &misspelt {
-            tell!("warning: {warning}");
+            eprint_line!("warning: {warning}");
         }
     }
     let done = match cli.command {

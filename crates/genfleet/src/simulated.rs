@@ -37,7 +37,7 @@ impl SimulateOptions {
 
 /// Adds a private connection to the simulated organisation, for a job that finds its interface there (no job can create
 /// one, because no gateway is reachable), and a flow that uses a queue.
-fn furnish(simulator: &Simulator) -> anyhow::Result<()> {
+fn add_sample_objects(simulator: &Simulator) -> anyhow::Result<()> {
     let lab = json!({
         "name": "lab", "organizationId": "a1b2c3d4-e5f6-7890-abcd-ef1234567890", "type": "ipconnect",
         "localIp": "10.0.40.1", "remoteIp": "203.0.113.10", "subnetCidr": "10.0.40.0/24",
@@ -67,7 +67,7 @@ pub(crate) async fn client(
     }
     let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let simulator = Simulator::start(options.behaviour.options(anywhere)).await?;
-    furnish(&simulator)?;
+    add_sample_objects(&simulator)?;
     handlers.stand_in(&simulator.base_url());
     registry::check(kinds, handlers)?;
     let genesys = GenesysOptions {

@@ -57,8 +57,8 @@ fn escape(text: &str, which: impl Fn(char, &str) -> bool) -> String {
     escaped
 }
 
-/// Writes a line to stderr and ignores a closed one. Called by [`tell!`](crate::tell).
-pub fn tell(message: fmt::Arguments<'_>) {
+/// Writes a line to stderr and ignores a closed one. Called by [`eprint_line!`](crate::eprint_line).
+pub fn print_to_stderr(message: fmt::Arguments<'_>) {
     let mut err = io::stderr().lock();
     let line = output(&format!("{message}\n"), err.is_terminal());
     let _ = err.write_all(line.as_bytes());

@@ -6,9 +6,9 @@
 /// Writes a line to stderr, with control characters escaped. A closed stderr is ignored, so that the process ends with
 /// its own exit code.
 #[macro_export]
-macro_rules! tell {
+macro_rules! eprint_line {
     ($($message:tt)*) => {
-        $crate::escape::tell(format_args!($($message)*))
+        $crate::escape::print_to_stderr(format_args!($($message)*))
     };
 }
 

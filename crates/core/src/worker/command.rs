@@ -70,7 +70,7 @@ pub fn main<H: JobHandlers>() -> ExitCode {
 
 /// Prints what is wrong with the settings; exit code 64.
 fn usage_error(error: &ConfigError) -> ExitCode {
-    genfleet_job::tell!("error: {error}");
+    genfleet_job::eprint_line!("error: {error}");
     ExitCode::from(EXIT_USAGE)
 }
 
@@ -90,7 +90,7 @@ pub fn parse<P: FromArgMatches>(command: Command, arguments: impl Iterator<Item 
         // Nothing can be done if even this cannot be written.
         let _ = print(&error);
         if let Some(variable) = find_variable_of_error(&command, &error, &arguments) {
-            genfleet_job::tell!("hint: the value is that of the variable {variable}");
+            genfleet_job::eprint_line!("hint: the value is that of the variable {variable}");
         }
         if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
     })

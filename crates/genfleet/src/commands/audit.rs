@@ -1,6 +1,6 @@
 //! `genfleet audit`: reads audit files. `verify` finds changes to them, `show` prints the facts of one job.
 
-use genfleet_core::tell;
+use genfleet_core::eprint_line;
 use std::{
     env,
     ffi::OsStr,
@@ -97,7 +97,7 @@ pub(super) fn chain_files(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
             }
             files.extend(found);
         } else if path.extension().is_some_and(|suffix| suffix == "lock" || suffix == "torn") {
-            tell!("{}: not part of a chain, skipped", path.display());
+            eprint_line!("{}: not part of a chain, skipped", path.display());
         } else {
             files.push(path.clone());
         }
@@ -141,8 +141,8 @@ fn print(report: &VerifyReport, as_json: bool) -> anyhow::Result<()> {
     let against =
         counted.map(|(number, what)| format!(", against {}", count(number, what))).collect::<Vec<_>>().concat();
     let (lines, chains, files) = (count(lines, "line"), count(chains, "chain"), count(files, "file"));
-    tell!("{lines} of {chains} in {files}{against}: {}", count(problems.len(), "problem"));
-    tell!("{LIMITS}");
+    eprint_line!("{lines} of {chains} in {files}{against}: {}", count(problems.len(), "problem"));
+    eprint_line!("{LIMITS}");
     Ok(())
 }
 
@@ -165,7 +165,7 @@ fn show(job: &str, files: &[PathBuf], as_json: bool) -> anyhow::Result<ExitCode>
     }
     let facts = facts(job, &files)?;
     if facts.is_empty() {
-        tell!("no fact of job {job} in {}", count(files.len(), "file"));
+        eprint_line!("no fact of job {job} in {}", count(files.len(), "file"));
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     for fact in &facts {
@@ -205,7 +205,7 @@ fn facts(job: &str, files: &[PathBuf]) -> anyhow::Result<Vec<AuditFact>> {
                 (place, Ok(record)) if record.text("jobId") == job => facts.push(AuditFact { place, record }),
                 (_, Ok(_)) => {}
                 (place, Err(flaw)) => {
-                    tell!("{}:{}: skipped: {}", place.file.display(), place.line, flaw.why);
+                    eprint_line!("{}:{}: skipped: {}", place.file.display(), place.line, flaw.why);
                 }
             }
         }

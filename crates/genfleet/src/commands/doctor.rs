@@ -4,9 +4,9 @@
 use std::{fmt::Write, process::ExitCode};
 
 use genfleet_core::{
+    eprint_line,
     job::Kind,
     telemetry::{self, LogFormat, http::install_tls},
-    tell,
 };
 use genfleet_doctor::{DoctorOptions, Finding, Level, examine};
 use serde_json::{Value, json};
@@ -117,7 +117,7 @@ impl DoctorReport {
         terminal::put(self.findings.iter().map(|finding| text(finding, paint)).collect::<String>())?;
         let [ok, warnings, failed, skipped] =
             [Level::Ok, Level::Warning, Level::Failed, Level::Skipped].map(|level| self.count(level));
-        tell!("{ok} ok, {}, {failed} failed, {skipped} skipped", count(warnings, "warning"));
+        eprint_line!("{ok} ok, {}, {failed} failed, {skipped} skipped", count(warnings, "warning"));
         Ok(())
     }
 }

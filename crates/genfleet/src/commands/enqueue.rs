@@ -1,6 +1,6 @@
 //! `genfleet enqueue`: checks a job, puts it on the queue and waits for the confirmation.
 
-use genfleet_core::tell;
+use genfleet_core::eprint_line;
 use std::{
     fs::File,
     io::{self, Read},
@@ -110,10 +110,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
         Err(rejection) => {
             for violation in describe_violations(&rejection) {
-                tell!("error: {violation}");
+                eprint_line!("error: {violation}");
             }
             if rejection.violations.is_empty() {
-                tell!("error: {}", terminal::line(&rejection.message));
+                eprint_line!("error: {}", terminal::line(&rejection.message));
             }
             return Ok(ExitCode::from(EXIT_FAILED));
         }
@@ -121,7 +121,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     block_on(send(options, &job, body))?;
     if let Some(store) = options.queue.sqlite_file()?.filter(|store| SqliteQueue::is_unworked(store)) {
         let store = store.display();
-        tell!(
+        eprint_line!(
             "warning: no process works the store {store}: the job waits there; start genfleet up --queue-url sqlite:{store}"
         );
     }

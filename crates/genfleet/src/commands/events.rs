@@ -3,7 +3,7 @@
 //! The latest events are shown in their order. Neither queue can be read from its end, so all stored events are read
 //! (on `RabbitMQ` they are then returned), and the latest are kept in memory.
 
-use genfleet_core::tell;
+use genfleet_core::eprint_line;
 use std::process::ExitCode;
 
 use genfleet_core::{
@@ -70,9 +70,9 @@ async fn print(options: &Options) -> anyhow::Result<()> {
             FollowedEvent::Event(event) if line(&event)? == Reader::Gone => return Ok(()),
             FollowedEvent::Event(_) => {}
             FollowedEvent::Lost(reason) => {
-                tell!("warning: {}; going on once the broker is back", terminal::line(&reason));
+                eprint_line!("warning: {}; going on once the broker is back", terminal::line(&reason));
             }
-            FollowedEvent::Back => tell!("warning: the broker is back; events of the meantime: genfleet events"),
+            FollowedEvent::Back => eprint_line!("warning: the broker is back; events of the meantime: genfleet events"),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! [`source`] creates the jobs, [`publisher`] publishes them at the [`pace`], [`follower`] reads their events,
 //! [`ledger`] records the state of each job, [`summary`] prints the results. The jobs are real: workers carry them out.
 
-use genfleet_core::tell;
+use genfleet_core::eprint_line;
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::bail;
@@ -107,7 +107,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let source = JobSource::new(options.kind, &run, options.payload.as_deref(), options.file.as_deref())?;
     let plan = LoadPlan::of(options);
     if !confirm(options, &plan)? {
-        tell!("nothing was published");
+        eprint_line!("nothing was published");
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     let summary = block_on(load(options, plan, source, &run))?;
@@ -213,7 +213,7 @@ fn record(event: LoadEvent, ledger: &mut Ledger) -> anyhow::Result<()> {
         LoadEvent::AllSent(jobs) => ledger.record_all_sent(jobs, Instant::now()),
         LoadEvent::Ended(ended, at) => ledger.record_ended(&ended, at),
         LoadEvent::Found(ended, at) => ledger.record_found(&ended, at),
-        LoadEvent::Warning(message) => tell!("warning: {}", line(&message)),
+        LoadEvent::Warning(message) => eprint_line!("warning: {}", line(&message)),
         LoadEvent::Fault(error) => return Err(error),
     }
     Ok(())

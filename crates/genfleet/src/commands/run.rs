@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context, bail};
 use genfleet_core::{
     clock::{SharedClock, SystemClock},
+    eprint_line,
     genesys::GenesysOptions,
     job::Kind,
     options::{ConfigError, duration},
@@ -22,7 +23,6 @@ use genfleet_core::{
         sqlite::{Role, SqliteQueue},
     },
     telemetry::{LogFormat, http::install_tls, trace::TraceExport},
-    tell,
     webhook::{WebhookOptions, Webhooks},
     worker::{ChosenKinds, ProcessEnd, Runtime, Signals, WorkerOptions, warnings_of_kinds},
 };
@@ -132,14 +132,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         bail!("{reason}. Start it again to continue");
     }
     if !tally.complete() {
-        tell!(
+        eprint_line!(
             "Stopped before the end. Start it again with the same files to continue; the batch is kept in {}",
             store.display()
         );
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     if tally.undelivered > 0 {
-        tell!(
+        eprint_line!(
             "{} still to be delivered. Start it again with the same files and settings to continue; the batch is kept in {}",
             if tally.undelivered == 1 {
                 "1 webhook is".to_owned()
@@ -152,13 +152,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     SqliteQueue::remove(&store).with_context(|| format!("the store {} cannot be removed", store.display()))?;
     if options.is_for_a_person() {
-        tell!(
+        eprint_line!(
             "{}",
             summary::next(
                 &options.files,
                 tally.not_succeeded() > 0,
                 options.simulate.is_wanted(),
-                tally.account.fits_the_platform()
+                tally.account.works_with_real_organisation()
             )
             .trim_end_matches('\n')
         );
@@ -193,13 +193,15 @@ async fn batch(options: &Options, kinds: &ChosenKinds, path: &std::path::Path) -
     // By default the log of a batch contains errors only, so warnings are printed here.
     let print_warnings = simulator.is_none() && !tracing::enabled!(tracing::Level::WARN);
     for warning in warnings.iter().filter(|_| print_warnings) {
-        tell!("warning: {warning}");
+        eprint_line!("warning: {warning}");
     }
     // All checks run before a file is created.
     let input = Input::read(&options.files)?;
     input.check_kinds(kinds)?;
     if options.handlers.uses_stand_in() && input.has(Kind::MediaScan) {
-        tell!("media.scan: a stand-in takes the place of the engine; it knows the EICAR test string and nothing else");
+        eprint_line!(
+            "media.scan: a stand-in takes the place of the engine; it knows the EICAR test string and nothing else"
+        );
     }
     input.check(path, &clock).await?;
     options.worker.audit.check(&audit_file, &clock)?;

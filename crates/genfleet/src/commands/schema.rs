@@ -22,8 +22,8 @@ use crate::{registry::contracts, terminal};
 /// The selection of documents.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// A kind, a kind and .report (cdn.purge.report), event, event. and a kind (event.cdn.purge), or asyncapi [default:
-    /// all documents, as one object]
+    /// The document: KIND, KIND.report, event, event.KIND or asyncapi, e.g. cdn.purge.report [default: all documents, as
+    /// one object]
     #[arg(value_name = "KIND", conflicts_with = "out")]
     name: Option<String>,
 

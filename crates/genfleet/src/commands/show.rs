@@ -1,7 +1,7 @@
 //! `genfleet show`: prints everything that is known about one job: its events, its dead letters, where it waits
 //! (embedded queue), its webhook deliveries and its audit facts. Removes nothing.
 
-use genfleet_core::tell;
+use genfleet_core::eprint_line;
 use std::{path::PathBuf, process::ExitCode};
 
 use self::{known::Known, webhooks::Delivery};
@@ -70,12 +70,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         terminal::put(text::text(&options.id, &known, terminal::Paint::stdout()))?;
     }
     if known.is_nothing() {
-        tell!(
+        eprint_line!(
             "error: nothing is known of {}: it has not ended on this queue, or its events are no longer kept",
             options.id
         );
         if known.waiting.is_none() {
-            tell!("hint: jobs that wait in RabbitMQ cannot be shown; genfleet status counts them");
+            eprint_line!("hint: jobs that wait in RabbitMQ cannot be shown; genfleet status counts them");
         }
         return Ok(ExitCode::from(EXIT_FAILED));
     }

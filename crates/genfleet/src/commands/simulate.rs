@@ -1,6 +1,6 @@
 //! `genfleet simulate`: serves the simulator on a port.
 
-use genfleet_core::tell;
+use genfleet_core::eprint_line;
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use genfleet_core::{options::duration, worker::Signals};
@@ -84,8 +84,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         } else {
             terminal::say(simulator.base_url())?;
         }
-        tell!("A stand-in for Genesys Cloud listens at {0}; what it received: {0}/_sim/", simulator.base_url());
-        tell!(
+        eprint_line!("A stand-in for Genesys Cloud listens at {0}; what it received: {0}/_sim/", simulator.base_url());
+        eprint_line!(
             "Point workers at it: GENESYS_BASE_URL={} GENESYS_CLIENT_ID=any GENESYS_CLIENT_SECRET=any",
             simulator.base_url()
         );

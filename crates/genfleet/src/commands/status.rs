@@ -2,7 +2,7 @@
 //! queue provides the counts; the processes report everything else, over the fleet's exchange, or in the status file
 //! next to the store. Takes no job.
 
-use genfleet_core::tell;
+use genfleet_core::eprint_line;
 use std::{process::ExitCode, time::Duration};
 
 use genfleet_core::{
@@ -94,7 +94,7 @@ async fn show(options: &Options) -> anyhow::Result<Report> {
             }
             // The watch continues while a broker restarts.
             Err(error) => {
-                tell!("warning: {}; trying again", line(&error.to_string()));
+                eprint_line!("warning: {}; trying again", line(&error.to_string()));
                 tokio::time::sleep(interval).await;
                 if let Ok(reopened) = StatusSource::open(&options.queue).await {
                     source = reopened;
@@ -119,7 +119,7 @@ fn print(report: &Report, options: &Options) -> anyhow::Result<Reader> {
         Some(_) => terminal::put(format!("{:.0}\n{text}\n", SystemClock.now())),
         None => {
             let reader = terminal::put(text)?;
-            report.hints().iter().for_each(|hint| tell!("{}", Paint::stderr().dim(&format!("hint: {hint}"))));
+            report.hints().iter().for_each(|hint| eprint_line!("{}", Paint::stderr().dim(&format!("hint: {hint}"))));
             Ok(reader)
         }
     }

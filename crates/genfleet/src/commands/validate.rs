@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use genfleet_core::{job::Rejection, tell};
+use genfleet_core::{eprint_line, job::Rejection};
 use serde_json::json;
 
 use super::{
@@ -53,9 +53,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         };
         lines::each(file, check).with_context(|| format!("{file} cannot be read"))?;
     }
-    tell!("{good} valid, {bad} not");
+    eprint_line!("{good} valid, {bad} not");
     if with_webhook > 0 {
-        tell!("{with_webhook} with a webhook of their own: only workers with GENFLEET_WEBHOOK_SECRET take those");
+        eprint_line!(
+            "{with_webhook} with a webhook of their own: only workers with GENFLEET_WEBHOOK_SECRET take those"
+        );
     }
     Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }

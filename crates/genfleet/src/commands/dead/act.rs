@@ -1,6 +1,6 @@
 //! `genfleet dead redrive` and `discard`: selection, limits and confirmation.
 
-use genfleet_core::tell;
+use genfleet_core::eprint_line;
 use std::{process::ExitCode, time::Duration};
 
 use genfleet_core::{
@@ -14,8 +14,8 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    book::Book,
-    engine::{ActionPlan, Engine},
+    action::{ActionPlan, DeadLetterAction},
+    audit::ActionAudit,
 };
 use super::{
     filter::Filter,
@@ -27,8 +27,8 @@ use crate::{
     terminal::{self, Paint},
 };
 
-mod book;
-mod engine;
+mod action;
+mod audit;
 
 /// The most dead letters that are published and not yet removed: a crash can duplicate as many.
 const LARGEST_WINDOW: u16 = 10_000;
@@ -130,13 +130,13 @@ fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) ->
                 return Ok(ExitCode::SUCCESS);
             }
             if selected > 0 && !confirm(common, action, &found, selected)? {
-                tell!("nothing was changed");
+                eprint_line!("nothing was changed");
                 return Ok(ExitCode::from(EXIT_FAILED));
             }
             limit = Some(selected);
         }
         let plan = ActionPlan { action, filter, as_kind, limit, rate: common.rate, window, timeout: common.timeout };
-        carry_out(&inspector, &Book::open(&common.audit, action)?, plan, common.json).await
+        carry_out(&inspector, &ActionAudit::open(&common.audit, action)?, plan, common.json).await
     })
 }
 
@@ -151,21 +151,21 @@ fn kind_missing(messages: u64) -> ConfigError {
 
 async fn carry_out(
     inspector: &QueueInspector,
-    book: &Book,
+    audit: &ActionAudit,
     plan: ActionPlan,
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
     let (action, unrouted) = (plan.action, plan.filter.unrouted);
     let stop = stopped_by_signal()?;
-    let mut engine = Engine::new(inspector, book, plan, stop.clone());
-    let ended = engine.run().await;
-    let tally = engine.finish();
+    let mut running = DeadLetterAction::new(inspector, audit, plan, stop.clone());
+    let ended = running.run().await;
+    let tally = running.finish();
     inspector.close().await;
-    let ended = ended.and(book.close().await);
+    let ended = ended.and(audit.close().await);
     let complete = ended.is_ok() && !stop.is_cancelled();
     ended.and(print(&tally, action, complete, as_json))?;
     if !complete {
-        tell!("stopped before the end: nothing is lost, run it again to continue");
+        eprint_line!("stopped before the end: nothing is lost, run it again to continue");
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     if unrouted && tally.total() == 0 && tally.left.without_kind > 0 {
@@ -198,13 +198,13 @@ fn preview(common: &Common, action: Action, found: &Found, selected: u64) -> any
     ))?;
     found.warn();
     if found.without_kind > 0 {
-        tell!("note: the kind of {} is not known: they are redriven with --as KIND only", found.without_kind);
+        eprint_line!("note: the kind of {} is not known: they are redriven with --as KIND only", found.without_kind);
     }
     Ok(())
 }
 
 fn confirm(common: &Common, action: Action, found: &Found, selected: u64) -> anyhow::Result<bool> {
-    tell!("{}", found.groups.table(Paint::stderr()).trim_end());
+    eprint_line!("{}", found.groups.table(Paint::stderr()).trim_end());
     found.warn();
     Ok(terminal::ask(&format!("{} {}?", action.as_str(), terminal::count(selected, what(&common.filter))))?)
 }
@@ -215,7 +215,7 @@ fn stopped_by_signal() -> anyhow::Result<CancellationToken> {
     let cancel = stop.clone();
     tokio::spawn(async move {
         signals.next().await;
-        tell!("stopping after the dead letters in progress; send the signal again to stop at once");
+        eprint_line!("stopping after the dead letters in progress; send the signal again to stop at once");
         cancel.cancel();
         signals.next().await;
         std::process::exit(i32::from(EXIT_FAILED));

@@ -33,7 +33,7 @@ pub(crate) struct Filter {
 
     /// Only with these reasons, e.g. rejected, attempts_exhausted, broker:expired; "broker" for all of the broker's own
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
-    #[arg(long, value_delimiter = ',', value_parser = known_reason, value_name = "REASON")]
+    #[arg(long, value_delimiter = ',', value_parser = parse_reason, value_name = "REASON")]
     pub reason: Vec<String>,
 
     /// Only with these fingerprints (failures with the same cause, see dead list), or their first digits
@@ -138,7 +138,7 @@ fn any<T>(wanted: &[T], matches: impl Fn(&T) -> bool) -> bool {
 }
 
 /// Parses a reason. Fails if no dead letter can have it, because such a filter would silently match nothing.
-fn known_reason(given: &str) -> Result<String, String> {
+fn parse_reason(given: &str) -> Result<String, String> {
     let of_kinds = contracts().into_iter().chain([KindContract::of::<Deliverer>()]).flat_map(|one| one.terms.codes);
     let codes = COMMON_CODES.into_iter().chain(of_kinds).map(|code| code.code);
     let mut known: Vec<&str> = codes.chain(BROKER).chain(["broker"]).chain(OWN_REASONS).collect();
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_word_that_is_no_reason_is_answered_with_near_ones_and_with_all() {
-        let told = |word| known_reason(word).unwrap_err();
+        let told = |word| parse_reason(word).unwrap_err();
         assert!(told("crash_lop").contains("did you mean crash_loop?"));
         assert!(told("attempts").contains("did you mean attempts_exhausted?"));
         let all = told("nonsense");

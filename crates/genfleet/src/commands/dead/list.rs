@@ -1,6 +1,6 @@
 //! `genfleet dead list`: counts dead letters, grouped by cause. Listing removes nothing.
 
-use genfleet_core::tell;
+use genfleet_core::eprint_line;
 use std::process::ExitCode;
 
 use genfleet_core::{
@@ -103,14 +103,14 @@ impl Found {
     /// Prints warnings and notes about dead letters that are not in the groups, on stderr.
     pub(super) fn warn(&self) {
         if self.held > 0 {
-            tell!("warning: {} more could not be read, because another process is reading them", self.held);
+            eprint_line!("warning: {} more could not be read, because another process is reading them", self.held);
         }
         if self.spared > 0 {
             let reasons = self.left_out.join(",");
-            tell!("note: {} more are left out; --reason {reasons} includes them", self.spared);
+            eprint_line!("note: {} more are left out; --reason {reasons} includes them", self.spared);
         }
         if self.foreign > 0 {
-            tell!(
+            eprint_line!(
                 "note: {} more never were jobs of their queue's kind and are not redriven: dead list --reason {FOREIGN} \
                  shows them, dead discard removes them",
                 self.foreign
@@ -118,7 +118,7 @@ impl Found {
         }
         if !self.flawed.is_empty() {
             let places = self.flawed.join(", ");
-            tell!("warning: not shown as sent, see `genfleet dead show`: {places}");
+            eprint_line!("warning: not shown as sent, see `genfleet dead show`: {places}");
         }
     }
 }
@@ -138,7 +138,7 @@ fn print(found: &Found, unrouted: u64, filter: &Filter) -> anyhow::Result<()> {
     let hint = Paint::stderr();
     if unrouted > 0 {
         let unrouted = count(unrouted, "message");
-        tell!("{}", hint.yellow(&format!("hint: {unrouted} matched no queue: genfleet dead list --unrouted")));
+        eprint_line!("{}", hint.yellow(&format!("hint: {unrouted} matched no queue: genfleet dead list --unrouted")));
     }
     if total > 0 {
         let next = if filter.unrouted {
@@ -146,7 +146,7 @@ fn print(found: &Found, unrouted: u64, filter: &Filter) -> anyhow::Result<()> {
         } else {
             "hint: genfleet dead show FINGERPRINT shows them in full; dead redrive runs them again"
         };
-        tell!("{}", hint.dim(next));
+        eprint_line!("{}", hint.dim(next));
     }
     Ok(())
 }

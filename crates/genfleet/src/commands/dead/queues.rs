@@ -1,8 +1,8 @@
 //! The dead-letter queues that exist.
 
 use genfleet_core::{
+    eprint_line,
     queue::{QueueError, QueueInspector, dead_letters::DeadLetterQueue},
-    tell,
 };
 
 /// Returns the queues of `wanted` that exist. Warns of missing queues; fails if none exists.
@@ -20,7 +20,7 @@ pub(crate) async fn existing(
     }
     match missing.first() {
         Some(name) if existing.is_empty() => return Err(QueueError::Missing(name.clone())),
-        _ => missing.iter().for_each(|name| tell!("warning: {}", crate::terminal::line(name))),
+        _ => missing.iter().for_each(|name| eprint_line!("warning: {}", crate::terminal::line(name))),
     }
     Ok(existing)
 }

@@ -1,6 +1,6 @@
 //! `genfleet dead show`: prints dead letters in full. Removes nothing.
 
-use genfleet_core::tell;
+use genfleet_core::eprint_line;
 use std::process::ExitCode;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -62,13 +62,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let (shown, more) = show(&inspector, options).await?;
         inspector.close().await;
         if shown == 0 {
-            tell!(
+            eprint_line!(
                 "error: no such dead letter; genfleet dead list lists them, and dead list --unrouted unrouted messages"
             );
             return Ok(ExitCode::from(EXIT_FAILED));
         }
         if more > 0 {
-            tell!("{}", Paint::stderr().dim(&format!("{more} more: --limit, or a narrower filter")));
+            eprint_line!("{}", Paint::stderr().dim(&format!("{more} more: --limit, or a narrower filter")));
         }
         Ok(ExitCode::SUCCESS)
     })

@@ -1,6 +1,6 @@
 //! The results of a run, for people and for programs.
 
-use genfleet_core::tell;
+use genfleet_core::eprint_line;
 use std::fmt::Write;
 
 use genfleet_core::job::Kind;
@@ -150,7 +150,7 @@ impl Summary {
             terminal::put(self.text())?;
         }
         if self.interrupted {
-            tell!("stopped on the way; workers still carry out the published jobs");
+            eprint_line!("stopped before the end; the workers still carry out the published jobs");
         }
         Ok(())
     }

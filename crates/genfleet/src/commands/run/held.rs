@@ -6,8 +6,8 @@ use std::{
 };
 
 use genfleet_core::{
+    eprint_line,
     options::format_duration,
-    tell,
     worker::{Blocker, Blockers},
 };
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ pub(super) async fn watch(blockers: Blockers, progress: Progress) -> Account {
             (ended, moved) = (progress.ended(), now);
         }
         for message in account.update(blockers.now(now - moved >= SHORTEST), now) {
-            progress.suspend(|| tell!("{message}"));
+            progress.suspend(|| eprint_line!("{message}"));
         }
         if timeout(CHECK_INTERVAL, blockers.stopping()).await.is_ok() {
             account.update(Vec::new(), Instant::now());

@@ -1,6 +1,6 @@
 //! Loads a batch into the store: every line becomes a job, or, if it is invalid, an event with the reason.
 
-use genfleet_core::tell;
+use genfleet_core::eprint_line;
 use std::{path::Path, process};
 
 use anyhow::{Context, bail};
@@ -88,7 +88,7 @@ impl Input {
         }
         durable(&audit).await?;
         if was_loaded(store.load(self.batch.clone(), publications).await?, path)? {
-            tell!("Continuing the batch in the store (process {})", process::id());
+            eprint_line!("Continuing the batch in the store (process {})", process::id());
         }
         Ok(())
     }

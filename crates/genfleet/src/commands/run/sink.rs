@@ -1,6 +1,6 @@
 //! The output of a batch's events: stdout, for a person or as JSON lines, or a file to which they are appended.
 
-use genfleet_core::tell;
+use genfleet_core::eprint_line;
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
@@ -79,7 +79,10 @@ impl Sink {
 fn append(path: &Path) -> io::Result<File> {
     let mut file = file::open_or_stream(path, File::options().create(true).append(true), file::Mode::GroupReads)?;
     if has_incomplete_line(path) {
-        tell!("{} ends with an incomplete line, which is left as it is; its event is written again", path.display());
+        eprint_line!(
+            "{} ends with an incomplete line, which is left as it is; its event is written again",
+            path.display()
+        );
         file.write_all(b"\n")?;
     }
     Ok(file)

@@ -122,7 +122,7 @@ impl Account {
     }
 
     /// Returns true if the public API of Genesys Cloud has the operations of all kinds of the batch.
-    pub(super) fn fits_the_platform(&self) -> bool {
+    pub(super) fn works_with_real_organisation(&self) -> bool {
         self.kinds.keys().all(|name| name.parse::<Kind>().is_ok_and(|kind| kind.replacement().is_none()))
     }
 
@@ -154,8 +154,8 @@ fn row(kind: &str, cells: [&str; 4]) -> String {
     format!("{kind:<width$}  {succeeded:>9}  {failed:>6}  {expired:>7}  {requests:>8}", width = kind_width())
 }
 
-/// Suggests the next commands for these files. `fits_the_platform`: their kinds work with a real organisation.
-pub(super) fn next(files: &[String], failed: bool, simulated: bool, fits_the_platform: bool) -> String {
+/// Suggests the next commands for these files. `works_with_real_organisation`: their kinds work with a real organisation.
+pub(super) fn next(files: &[String], failed: bool, simulated: bool, works_with_real_organisation: bool) -> String {
     let files: Vec<String> = files.iter().map(|file| line(file)).collect();
     let files = files.join(" ");
     let mut next = String::from("\nNext:\n");
@@ -167,7 +167,7 @@ pub(super) fn next(files: &[String], failed: bool, simulated: bool, fits_the_pla
         next,
         "  genfleet run {simulate}--events events.jsonl {files}    stores the events, a JSON line for each job"
     );
-    if simulated && fits_the_platform {
+    if simulated && works_with_real_organisation {
         let _ = writeln!(
             next,
             "  genfleet run {files}    against Genesys Cloud, with GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET set"

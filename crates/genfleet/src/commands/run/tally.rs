@@ -1,6 +1,6 @@
 //! The results of a batch, counted from its events.
 
-use genfleet_core::tell;
+use genfleet_core::eprint_line;
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -85,7 +85,7 @@ impl Tally {
 
     /// Prints the tables for people on stderr.
     pub(super) fn print_account(&self) {
-        tell!("{}", self.account.tables(Paint::stderr()).trim_end_matches('\n'));
+        eprint_line!("{}", self.account.tables(Paint::stderr()).trim_end_matches('\n'));
     }
 
     /// Prints the summary on stderr.
@@ -97,22 +97,22 @@ impl Tally {
                 "webhooks": { "failed": self.failed_webhooks, "undelivered": self.undelivered },
                 "held": self.held.json(), "seconds": took.as_secs_f64(),
             });
-            return tell!("{summary}");
+            return eprint_line!("{summary}");
         }
         let count = |counts: &BTreeMap<String, u64>| {
             counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
         };
         let outcomes = if self.outcomes.is_empty() { String::new() } else { format!(": {}", count(&self.outcomes)) };
         let jobs = terminal::count(self.total, "job");
-        tell!("{} of {jobs} ended in {:.1} s{outcomes}", self.ended(), round(took));
+        eprint_line!("{} of {jobs} ended in {:.1} s{outcomes}", self.ended(), round(took));
         if !self.codes.is_empty() {
-            tell!("  why: {}", count(&self.codes));
+            eprint_line!("  why: {}", count(&self.codes));
         }
         for held in self.held.text() {
-            tell!("{held}");
+            eprint_line!("{held}");
         }
         if self.failed_webhooks > 0 {
-            tell!("  webhooks that cannot be delivered: {} (see their events)", self.failed_webhooks);
+            eprint_line!("  webhooks that cannot be delivered: {} (see their events)", self.failed_webhooks);
         }
     }
 }

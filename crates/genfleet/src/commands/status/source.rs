@@ -1,7 +1,7 @@
 //! The sources of a report: the broker's counts and the answers of the processes, or a store and the status file next
 //! to it.
 
-use genfleet_core::tell;
+use genfleet_core::eprint_line;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use genfleet_core::{
@@ -108,7 +108,10 @@ async fn ask_processes(
 /// too.
 fn credentials() -> Option<Credentials> {
     Credentials::of_environment().unwrap_or_else(|error| {
-        tell!("warning: the answers of processes cannot be verified: {}", crate::terminal::line(&error.to_string()));
+        eprint_line!(
+            "warning: the answers of processes cannot be verified: {}",
+            crate::terminal::line(&error.to_string())
+        );
         None
     })
 }

@@ -16,7 +16,7 @@ use genfleet_core::{
 use super::super::tally::Action;
 
 /// The audit of this process.
-pub(super) struct Book {
+pub(super) struct ActionAudit {
     audit: Audit,
     supervisor: Supervisor,
     _exits: TaskExits,
@@ -31,7 +31,7 @@ pub(super) struct Entry {
     detail: Detail,
 }
 
-impl Book {
+impl ActionAudit {
     /// Opens the audit. Fails if it cannot be written.
     pub(super) fn open(options: &AuditOptions, action: Action) -> Result<Self, ConfigError> {
         if options.uses_stdout() {

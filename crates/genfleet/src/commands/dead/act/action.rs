@@ -5,7 +5,7 @@
 //! duplicated. A run handles only the dead letters that existed when it started, and none that it has redriven itself:
 //! otherwise a job that fails at once would be redriven forever.
 
-use genfleet_core::tell;
+use genfleet_core::eprint_line;
 use std::{
     collections::{HashSet, VecDeque},
     hash::{BuildHasher, RandomState},
@@ -32,7 +32,7 @@ use super::super::{
     queues::existing,
     tally::{Action, Left, Tally},
 };
-use super::book::{Book, Entry};
+use super::audit::{ActionAudit, Entry};
 use crate::{commands::rate::Rate, terminal};
 
 /// Time between two attempts to read a queue.
@@ -60,9 +60,9 @@ pub(super) struct ActionPlan {
 }
 
 /// Carries out a plan; see the module.
-pub(super) struct Engine<'a> {
+pub(super) struct DeadLetterAction<'a> {
     inspector: &'a QueueInspector,
-    book: &'a Book,
+    audit: &'a ActionAudit,
     plan: ActionPlan,
     now: Timestamp,
     stop: CancellationToken,
@@ -85,11 +85,11 @@ enum Choice {
     Redrive(Kind),
 }
 
-impl<'a> Engine<'a> {
-    /// Creates an engine.
+impl<'a> DeadLetterAction<'a> {
+    /// Creates the action.
     pub(super) fn new(
         inspector: &'a QueueInspector,
-        book: &'a Book,
+        audit: &'a ActionAudit,
         plan: ActionPlan,
         stop: CancellationToken,
     ) -> Self {
@@ -97,7 +97,7 @@ impl<'a> Engine<'a> {
         let progress = terminal::progress_bar(0, "{bar:30} {pos} done of {len} there  {elapsed}");
         let (redriven, tally) = (Redriven::default(), Tally::default());
         let (batch, latest, back) = (Vec::new(), VecDeque::new(), Vec::new());
-        Self { inspector, book, plan, now, stop, pace, redriven, tally, batch, latest, back, progress }
+        Self { inspector, audit, plan, now, stop, pace, redriven, tally, batch, latest, back, progress }
     }
 
     /// Returns the counts of what was done.
@@ -151,7 +151,7 @@ impl<'a> Engine<'a> {
         if !passes || last_progress.elapsed() > self.plan.timeout || self.stop.is_cancelled() {
             bail!("{lost}. Nothing is lost: run it again to continue; {}", self.describe_rest());
         }
-        self.progress.suspend(|| tell!("warning: {}; going on", terminal::line(&lost.to_string())));
+        self.progress.suspend(|| eprint_line!("warning: {}; going on", terminal::line(&lost.to_string())));
         self.stop.run_until_cancelled(sleep(RETRY_INTERVAL)).await;
         Ok(())
     }
@@ -213,8 +213,8 @@ impl<'a> Engine<'a> {
 
     fn add(&mut self, kind: &'static str, letter: DeadLetter, redriven_as: Option<Kind>) {
         self.latest.push_back(self.redriven.hash(&letter, letter.generation));
-        let entry = self.book.entry(&letter, redriven_as);
-        let publication = redriven_as.map(|kind| letter.redrive(kind, &self.book.operator));
+        let entry = self.audit.entry(&letter, redriven_as);
+        let publication = redriven_as.map(|kind| letter.redrive(kind, &self.audit.operator));
         self.batch.push((kind, entry, Removal { stored: letter.stored, publication }));
     }
 
@@ -283,7 +283,7 @@ impl<'a> Engine<'a> {
         if self.batch.is_empty() {
             return Ok(Ok(()));
         }
-        self.book.record_intents(self.batch.iter().map(|(_, entry, _)| entry)).await?;
+        self.audit.record_intents(self.batch.iter().map(|(_, entry, _)| entry)).await?;
         let (mut kinds, mut batch) = (Vec::new(), Vec::new());
         for (kind, entry, removal) in self.batch.drain(..) {
             kinds.push((kind, entry));
@@ -302,7 +302,7 @@ impl<'a> Engine<'a> {
             if number < found {
                 *self.tally.done.entry(kind).or_default() += 1;
             }
-            self.book.record_effect(entry, number < found);
+            self.audit.record_effect(entry, number < found);
         }
         self.latest.drain(..self.latest.len().saturating_sub(self.plan.window));
         self.progress.set_position(self.tally.total());
