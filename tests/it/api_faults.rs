@@ -133,5 +133,5 @@ async fn one_bad_path_fails_its_own_job_and_no_other() {
     let error = &by_job["guilty"][0]["data"]["error"];
     assert_eq!(error["code"], "rejected");
     assert!(error["message"].as_str().unwrap().contains("/bad/2"), "{error}");
-    assert!(stack.simulator.purged().values().all(|times| *times == 1), "splitting purged nothing twice");
+    assert!(stack.simulator.purge_counts().values().all(|times| *times == 1), "splitting purged nothing twice");
 }

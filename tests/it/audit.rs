@@ -103,7 +103,7 @@ fn assert_whole<'a>(facts: &BTreeMap<String, Vec<Value>>, jobs: impl Iterator<It
 /// Asserts that every purged path has the intent of a job: `/<name>/<n>` belongs to job `<name>-<n>`.
 fn assert_every_effect_was_intended(files: &[PathBuf], simulator: &Simulator) {
     // The purged paths are read first, because their intents were written before.
-    let purged = simulator.purged();
+    let purged = simulator.purge_counts();
     let facts = facts(files);
     for path in purged.keys() {
         let job = path[1..].replace('/', "-");
@@ -136,7 +136,7 @@ async fn a_full_disk_stops_all_changes_and_all_acknowledgements_until_there_is_r
     let amqp = Amqp::connect(broker.url()).await;
     let mut events = amqp.declare_events_queue(&prefix).await;
     publish_one_path_jobs(&amqp, &prefix, "full", JOBS).await;
-    eventually(seconds(60), "the brake is on", async || {
+    eventually(seconds(60), "the hold is on", async || {
         purger.metrics().await.get(r#"genfleet_gate_state{reason="audit"}"#) == Some(1.0)
     })
     .await;
@@ -146,7 +146,7 @@ async fn a_full_disk_stops_all_changes_and_all_acknowledgements_until_there_is_r
     // Jobs that were running when the disk became full have ended; new ones do not begin.
     let queue = format!("{prefix}.jobs.cdn.purge");
     publish_one_path_jobs(&amqp, &prefix, "later", 300).await;
-    let still = async || (simulator.purged().len(), amqp.count(&queue).await);
+    let still = async || (simulator.purge_counts().len(), amqp.count(&queue).await);
     let mut before = still().await;
     eventually(seconds(60), "nothing moves any more", async || {
         let now = still().await;
@@ -158,8 +158,11 @@ async fn a_full_disk_stops_all_changes_and_all_acknowledgements_until_there_is_r
     })
     .await;
     assert_every_effect_was_intended(&folder.files(), &simulator);
-    assert!(simulator.purged().len() < JOBS);
-    assert!(simulator.purged().keys().all(|path| path.starts_with("/full/")), "nothing that came later was begun");
+    assert!(simulator.purge_counts().len() < JOBS);
+    assert!(
+        simulator.purge_counts().keys().all(|path| path.starts_with("/full/")),
+        "nothing that came later was begun"
+    );
     let mut ended = BTreeMap::new();
     while let Some(message) = events.next_message(std::time::Duration::from_millis(300)).await {
         let event = message.json();
@@ -175,7 +178,7 @@ async fn a_full_disk_stops_all_changes_and_all_acknowledgements_until_there_is_r
     ended.extend(outcomes(&mut events, left, seconds(120)).await);
     assert_all_succeeded(&ended);
     assert!(ended.values().all(|events| events.len() == 1 && events[0]["data"]["attempts"] == 1), "none was burned");
-    assert!(simulator.purged().values().all(|times| *times == 1), "nothing was done twice");
+    assert!(simulator.purge_counts().values().all(|times| *times == 1), "nothing was done twice");
     purger.wait_ready(seconds(30)).await;
     assert_eq!(purger.metrics().await.get(r#"genfleet_gate_state{reason="audit"}"#), Some(0.0));
     let all = folder.write("all.jsonl", lines_of(&ended));
@@ -235,7 +238,7 @@ async fn killed_with_a_full_disk_nothing_is_lost() {
     let amqp = Amqp::connect(broker.url()).await;
     let mut events = amqp.declare_events_queue(&prefix).await;
     publish_one_path_jobs(&amqp, &prefix, "killed", 400).await;
-    eventually(seconds(60), "the brake is on", async || first.ready().await.1.to_string().contains("audit log")).await;
+    eventually(seconds(60), "the hold is on", async || first.ready().await.1.to_string().contains("audit log")).await;
     first.kill9();
     let second = purger(broker, &prefix, &simulator, &folder).start();
     let by_job = outcomes(&mut events, 400, seconds(120)).await;
@@ -260,10 +263,10 @@ async fn asked_to_stop_with_a_full_disk_it_stops_and_the_jobs_come_again() {
     let mut events = amqp.declare_events_queue(&prefix).await;
     publish_one_path_jobs(&amqp, &prefix, "stopped", 50).await;
     amqp.publish_job(&prefix, "cdn.purge", purge_job("invalid", &["no-slash"]), json_properties()).await;
-    eventually(seconds(60), "the brake is on", async || first.ready().await.1.to_string().contains("audit log")).await;
+    eventually(seconds(60), "the hold is on", async || first.ready().await.1.to_string().contains("audit log")).await;
     first.terminate();
     assert_eq!(first.wait(seconds(30)).await, 0);
-    assert!(simulator.purged().is_empty());
+    assert!(simulator.purge_counts().is_empty());
     assert!(events.next_message(std::time::Duration::from_millis(300)).await.is_none(), "no event was published");
     let second = purger(broker, &prefix, &simulator, &folder).start();
     let mut by_job = outcomes(&mut events, 51, seconds(60)).await;
@@ -287,7 +290,7 @@ async fn a_pipe_that_nobody_reads_is_reported_like_a_full_disk_and_keeps_no_proc
     let mut events = amqp.declare_events_queue(&prefix).await;
     publish_one_path_jobs(&amqp, &prefix, "unread", JOBS).await;
     let hangs = async || purger.ready().await.1.to_string().contains("has not ended");
-    eventually(seconds(60), "the brake is on", hangs).await;
+    eventually(seconds(60), "the hold is on", hangs).await;
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut pipe.by_ref().take(1_000_000), &mut std::io::sink());
         std::thread::park();
@@ -296,7 +299,7 @@ async fn a_pipe_that_nobody_reads_is_reported_like_a_full_disk_and_keeps_no_proc
     purger.wait_ready(seconds(30)).await;
     // Only a part of the following output is read.
     publish_one_path_jobs(&amqp, &prefix, "again", 3000).await;
-    eventually(seconds(60), "the brake is on", hangs).await;
+    eventually(seconds(60), "the hold is on", hangs).await;
     purger.terminate();
     assert_eq!(purger.wait(seconds(30)).await, 0);
 }
@@ -314,8 +317,10 @@ async fn killed_again_and_again_under_load_the_files_verify_and_every_job_has_it
     let mut events = amqp.declare_events_queue(&prefix).await;
     publish_one_path_jobs(&amqp, &prefix, "load", JOBS).await;
     for part in 1..=3 {
-        eventually(seconds(60), "a part of the jobs is done", async || simulator.purged().len() > JOBS / 5 * part)
-            .await;
+        eventually(seconds(60), "a part of the jobs is done", async || {
+            simulator.purge_counts().len() > JOBS / 5 * part
+        })
+        .await;
         running.kill9();
         running = start();
     }
@@ -608,7 +613,7 @@ async fn a_batch_whose_audit_cannot_be_written_changes_nothing_and_goes_on_with_
         Process::binary("genfleet").args(arguments).directory(&folder.0).start()
     };
     let full = run(&["--audit-log", "full.jsonl"]);
-    eventually(seconds(30), "the brake is on", async || full.stderr().contains("nothing is changed")).await;
+    eventually(seconds(30), "the hold is on", async || full.stderr().contains("nothing is changed")).await;
     eventually(seconds(30), "it says what holds it", async || full.stderr().contains("held: the audit log cannot be"))
         .await;
     full.terminate();

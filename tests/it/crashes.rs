@@ -84,7 +84,7 @@ async fn twenty_restarts_of_broker_and_worker_under_load_convict_nobody() {
         publish_one_path_jobs(&amqp, &prefix, &format!("round{round}"), JOBS_A_ROUND).await;
         let begun = format!("/round{round}/");
         eventually(seconds(60), "this round's jobs have begun", async || {
-            simulator.purged().keys().any(|path| path.starts_with(&begun))
+            simulator.purge_counts().keys().any(|path| path.starts_with(&begun))
         })
         .await;
         match round % 4 {
@@ -155,7 +155,7 @@ async fn a_worker_killed_at_random_under_full_load_loses_nothing_and_repeats_onl
     }
     assert_all_succeeded(&by_job);
     let events: usize = by_job.values().map(Vec::len).sum();
-    let paths = simulator.purged();
+    let paths = simulator.purge_counts();
     assert_eq!((by_job.len(), paths.len()), (JOBS, JOBS));
     let times: u64 = paths.values().sum();
     let (told_again, purged_again) = (events - JOBS, usize::try_from(times).unwrap() - JOBS);

@@ -213,7 +213,7 @@ async fn an_embedded_queue_is_looked_at_and_left_alone() {
     up.wait_ready(seconds(30)).await;
     let worked = asked(doctor(&store, "genfleet", &simulator)).await;
     assert_eq!(worked.level("store.integrity"), "ok", "{:#}", worked.report);
-    worked.assert_found("store.process", "ok", &["a process works it"]);
+    worked.assert_found("store.process", "ok", &["a process uses this store"]);
     up.terminate();
     assert_eq!(up.wait(seconds(30)).await, 0);
     let left = asked(doctor(&store, "genfleet", &simulator)).await;

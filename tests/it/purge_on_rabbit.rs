@@ -24,7 +24,7 @@ async fn ten_thousand_one_path_jobs_share_at_most_a_hundred_and_fifty_requests()
     assert_all_succeeded(&by_job);
     let requests = purge_requests(&simulator);
     assert!(requests <= 150, "{requests} purge requests");
-    let paths = simulator.purged();
+    let paths = simulator.purge_counts();
     assert_eq!(paths.len(), JOBS);
     assert!(paths.values().all(|times| *times == 1), "no path was purged twice");
 }
@@ -39,13 +39,13 @@ async fn killed_in_the_middle_and_started_again_every_job_has_its_event() {
     let amqp = Amqp::connect(broker.url()).await;
     let mut events = amqp.declare_events_queue(&prefix).await;
     publish_one_path_jobs(&amqp, &prefix, "killed", JOBS).await;
-    eventually(seconds(60), "a part of the jobs is done", async || simulator.purged().len() > JOBS / 10).await;
+    eventually(seconds(60), "a part of the jobs is done", async || simulator.purge_counts().len() > JOBS / 10).await;
     first.kill9();
 
     let second = worker("purger", broker, &prefix, &simulator).start();
     let by_job = outcomes(&mut events, JOBS, seconds(120)).await;
     assert_all_succeeded(&by_job);
-    assert_eq!(simulator.purged().len(), JOBS, "every path was purged");
+    assert_eq!(simulator.purge_counts().len(), JOBS, "every path was purged");
     assert!(second.is_running());
 }
 
@@ -59,7 +59,7 @@ async fn a_broker_restart_in_the_middle_loses_nothing_and_ends_no_process() {
     let mut events = Events::reconnecting(broker.url(), &prefix).await;
     let amqp = Amqp::connect(broker.url()).await;
     publish_one_path_jobs(&amqp, &prefix, "restart", JOBS).await;
-    eventually(seconds(60), "a part of the jobs is done", async || simulator.purged().len() > JOBS / 10).await;
+    eventually(seconds(60), "a part of the jobs is done", async || simulator.purge_counts().len() > JOBS / 10).await;
     broker.stop().await;
     eventually(seconds(20), "the worker says that the broker is away", async || purger.ready().await.0 == 503).await;
     broker.start().await;
@@ -69,7 +69,7 @@ async fn a_broker_restart_in_the_middle_loses_nothing_and_ends_no_process() {
     assert!(purger.is_running());
     purger.wait_ready(seconds(30)).await;
     let again: Vec<String> =
-        simulator.purged().into_iter().filter(|(_, times)| *times > 1).map(|(path, _)| path).collect();
+        simulator.purge_counts().into_iter().filter(|(_, times)| *times > 1).map(|(path, _)| path).collect();
     let twice = again.len();
     // Jobs whose acknowledgement the killed broker did not store are redelivered, end again, and are counted again.
     let mut ends = BTreeMap::<String, usize>::new();
@@ -100,17 +100,17 @@ async fn asked_to_stop_under_load_it_exits_0_and_nothing_is_lost_or_doubled() {
     let amqp = Amqp::connect(broker.url()).await;
     let mut events = amqp.declare_events_queue(&prefix).await;
     publish_one_path_jobs(&amqp, &prefix, "drain", JOBS).await;
-    eventually(seconds(60), "a part of the jobs is done", async || simulator.purged().len() > JOBS / 10).await;
+    eventually(seconds(60), "a part of the jobs is done", async || simulator.purge_counts().len() > JOBS / 10).await;
     first.terminate();
     assert_eq!(first.wait(seconds(12)).await, 0);
-    let before = simulator.purged().len();
+    let before = simulator.purge_counts().len();
     assert!(before < JOBS, "it was stopped in the middle");
 
     let second = worker("purger", broker, &prefix, &simulator).start();
     let by_job = outcomes(&mut events, JOBS, seconds(120)).await;
     assert_all_succeeded(&by_job);
     assert!(by_job.values().all(|events| events.len() == 1), "one event a job");
-    assert!(simulator.purged().values().all(|times| *times == 1), "no path was purged twice");
+    assert!(simulator.purge_counts().values().all(|times| *times == 1), "no path was purged twice");
     second.terminate();
     assert_eq!(second.wait(seconds(30)).await, 0);
 }

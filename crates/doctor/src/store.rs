@@ -50,7 +50,8 @@ fn judge(looked_at: &str, examined: &StoreExamination) -> Vec<Finding> {
         let journal = Check::new("store.journal", looked_at);
         findings.push(journal.warning(found, "nothing: the next worker sets the mode again"));
     }
-    let found = if *worked { "a process works it; a second one would not start" } else { "no process works it now" };
+    let found =
+        if *worked { "a process uses this store; a second one would not start" } else { "no process works it now" };
     findings.push(Check::new("store.process", looked_at).ok(found));
     findings
 }
@@ -88,7 +89,7 @@ mod tests {
         let findings = judge("x", &sound);
         assert!(
             findings.iter().all(|finding| finding.level == Level::Ok)
-                && findings[1].found.contains("a process works it")
+                && findings[1].found.contains("a process uses this store")
         );
         let damaged =
             StoreExamination { damage: vec!["row 3 missing".to_owned()], journal: "delete".to_owned(), ..sound };

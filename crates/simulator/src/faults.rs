@@ -148,7 +148,7 @@ pub(crate) struct Target<'a> {
 
 impl FaultRule {
     /// Returns true if the request reaches its route.
-    pub(crate) fn lets_the_effect_happen(&self) -> bool {
+    pub(crate) fn has_effect(&self) -> bool {
         self.effect.unwrap_or(self.status.is_none() && !self.hang)
     }
 

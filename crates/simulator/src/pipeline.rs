@@ -67,7 +67,7 @@ pub(crate) async fn pass(
     };
     let answer = match admission.verdict {
         Err(error) => Some(render(error.into_response(), &visit.correlation_id)),
-        Ok(fault) => visit.treat(fault.as_ref(), Request::from_parts(parts, Body::from(body)), next).await,
+        Ok(fault) => visit.apply_fault(fault.as_ref(), Request::from_parts(parts, Body::from(body)), next).await,
     };
     visit.pause(admission.latency).await;
     visit.finish(answer, &severer)
@@ -75,11 +75,11 @@ pub(crate) async fn pass(
 
 impl Visit {
     /// Calls the route and applies the fault. `None` means that no answer is sent.
-    async fn treat(&self, fault: Option<&FaultRule>, request: Request, next: Next) -> Option<Response> {
+    async fn apply_fault(&self, fault: Option<&FaultRule>, request: Request, next: Next) -> Option<Response> {
         let Some(rule) = fault else {
             return Some(self.ask_route(request, next).await);
         };
-        let routed = if rule.lets_the_effect_happen() { Some(self.ask_route(request, next).await) } else { None };
+        let routed = if rule.has_effect() { Some(self.ask_route(request, next).await) } else { None };
         self.pause(Duration::from_millis(rule.latency.unwrap_or(0))).await;
         if rule.hang {
             self.pause(LONGEST_HANG).await;

@@ -57,7 +57,7 @@ impl Simulator {
     }
 
     /// Number of purges of each path.
-    pub fn purged(&self) -> BTreeMap<String, u64> {
+    pub fn purge_counts(&self) -> BTreeMap<String, u64> {
         self.shared.lock().organisation.cdn.purged.clone()
     }
 

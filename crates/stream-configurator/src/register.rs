@@ -95,7 +95,7 @@ async fn attempt(streams: &impl EventStreams, order: Order<'_>, sent: &mut bool)
             pause(waits.next().unwrap_or_default(), order.stop).await?;
         }
         match streams.get(&order.definition.id).await? {
-            Some(found) if order.definition.is(&found.body) => return Ok(unchanged(found, conflicts)),
+            Some(found) if order.definition.is(&found.body) => return Ok(register_unchanged(found, conflicts)),
             _ if gives_up => return Err(conflict_error(conflict, order, &version, conflicts)),
             Some(found) => version = version.after(&found.etag.ok_or_else(no_version)?),
             None => version = version.after_missing(),
@@ -118,7 +118,7 @@ async fn pause(wait: Duration, stop: &CancellationToken) -> Result<(), JobError>
     stop.run_until_cancelled(tokio::time::sleep(wait)).await.ok_or_else(JobError::interrupted)
 }
 
-fn unchanged(found: StoredDefinition, conflicts: u32) -> Registered {
+fn register_unchanged(found: StoredDefinition, conflicts: u32) -> Registered {
     Registered { status: found.status, etag: found.etag, unchanged: true, conflicts_resolved: conflicts }
 }
 

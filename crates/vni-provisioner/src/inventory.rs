@@ -71,7 +71,7 @@ impl Inventory {
     /// Adds interfaces that the inventory does not show yet.
     #[must_use]
     pub(crate) fn with(mut self, missing: &[InterfacePlan]) -> Self {
-        self.connections.extend(missing.iter().map(Listed::expected));
+        self.connections.extend(missing.iter().map(Listed::of_plan));
         self.count += missing.len() as u64;
         self
     }
@@ -147,7 +147,7 @@ impl Listed {
     }
 
     /// Creates the entry that is expected after the creation.
-    fn expected(plan: &InterfacePlan) -> Self {
+    fn of_plan(plan: &InterfacePlan) -> Self {
         Self {
             id: None,
             name: Some(plan.name.clone()),

@@ -26,7 +26,7 @@ pub(crate) async fn converge(
         if poll > 0 {
             job.unless_stopped(sleep(every)).await?;
         }
-        match look(job, table_id).await? {
+        match check_once(job, table_id).await? {
             Ok(hash) if hash.as_deref() == Some(&expected) => {
                 *polls += 1;
                 return Ok(());
@@ -44,7 +44,7 @@ pub(crate) async fn converge(
 
 /// Checks the table once. A failed check counts, and is described in the result. An error that does not concern the job
 /// does not count.
-async fn look(job: &JobContext, table_id: &str) -> Result<Result<Option<String>, String>, JobError> {
+async fn check_once(job: &JobContext, table_id: &str) -> Result<Result<Option<String>, String>, JobError> {
     match api::current_hash(job, table_id).await {
         Ok(hash) => Ok(Ok(hash)),
         Err(error) => match error.class {

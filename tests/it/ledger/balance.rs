@@ -149,7 +149,7 @@ fn judge_effects(
     figures: &mut Vec<String>,
 ) {
     let of = |kind: &str| jobs.iter().filter(|job| job.kind == kind).map(|job| job.id.as_str()).collect::<Vec<_>>();
-    let purged = simulator.purged();
+    let purged = simulator.purge_counts();
     let unpurged: Vec<String> =
         of("cdn.purge").iter().flat_map(|id| jobs::paths(id)).filter(|path| !purged.contains_key(path)).collect();
     let again: u64 = purged.values().map(|times| times - 1).sum();

@@ -24,7 +24,7 @@ async fn on_rabbitmq_every_event_has_its_delivery_whenever_its_worker_was_killed
     for round in 1..=3 {
         let begun = JOBS * round / 5;
         eventually(seconds(60), "a part is done", async || {
-            receiver.taken().len() >= begun || simulator.purged().len() >= JOBS
+            receiver.taken().len() >= begun || simulator.purge_counts().len() >= JOBS
         })
         .await;
         purger.kill9();

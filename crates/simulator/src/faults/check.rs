@@ -23,7 +23,7 @@ fn needs(key: &str, other: &str) -> Result<(), String> {
 }
 
 fn excluded(key: &str, other: &str) -> Result<(), String> {
-    Err(format!("`{key}` does not go with `{other}`"))
+    Err(format!("`{key}` cannot be combined with `{other}`"))
 }
 
 impl FaultRule {

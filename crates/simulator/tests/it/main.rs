@@ -79,7 +79,7 @@ impl Setup {
     }
 
     pub(crate) fn times_purged(&self, path: &str) -> u64 {
-        self.simulator.purged().get(path).copied().unwrap_or(0)
+        self.simulator.purge_counts().get(path).copied().unwrap_or(0)
     }
 }
 

@@ -202,7 +202,7 @@ impl<'a> Integrations<'a> {
     }
 
     /// Reads the integration, if reads show it.
-    pub(crate) async fn look(&self, id: &str) -> Result<Option<Integration>, JobError> {
+    pub(crate) async fn read(&self, id: &str) -> Result<Option<Integration>, JobError> {
         let request = ApiRequest::get(INTEGRATION).ids(&[id]).expect_member("id", id).expect(&[200, 404, 408, 410]);
         let answer = self.job.send(request).await?;
         Ok(if NOT_THERE.contains(&answer.status) { None } else { Some(answer.json()?) })

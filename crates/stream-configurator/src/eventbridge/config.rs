@@ -68,7 +68,7 @@ impl IntegrationConfig {
     }
 
     /// Returns the configuration that `payload` requests instead.
-    pub(crate) fn changed_by(&self, payload: &Payload) -> Self {
+    pub(crate) fn with_changes_of(&self, payload: &Payload) -> Self {
         let mut wanted = self.clone();
         wanted.name = payload.name();
         wanted.notes = payload.notes.clone().unwrap_or(wanted.notes);
@@ -162,7 +162,7 @@ impl Payload {
             credentials: json!({}),
         };
         // Cannot fail: all members are texts and JSON values.
-        serde_json::to_vec(&empty.changed_by(self)).map_or(0, |written| written.len())
+        serde_json::to_vec(&empty.with_changes_of(self)).map_or(0, |written| written.len())
     }
 }
 
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn what_is_sent_has_the_six_members_and_keeps_what_is_not_known() {
         let sent =
-            serde_json::to_value(IntegrationConfig::read(answer(), "n").unwrap().changed_by(&payload())).unwrap();
+            serde_json::to_value(IntegrationConfig::read(answer(), "n").unwrap().with_changes_of(&payload())).unwrap();
         let expected = json!({
             "name": "genfleet-crm", "version": 7,
             "properties": {
@@ -208,7 +208,7 @@ mod tests {
         });
         assert_eq!(sent, expected);
         let bare = IntegrationConfig::read(json!({"version": 1, "advanced": null, "notes": null}), "n").unwrap();
-        let sent = serde_json::to_value(bare.changed_by(&payload())).unwrap();
+        let sent = serde_json::to_value(bare.with_changes_of(&payload())).unwrap();
         assert_eq!((&sent["advanced"], &sent["notes"], &sent["credentials"]), (&json!({}), &json!(""), &json!({})));
         assert!(IntegrationConfig::read(json!({"name": "n"}), "n").unwrap_err().contains("version"));
     }
@@ -222,9 +222,9 @@ mod tests {
             of(other)
         };
         let there = of(answer());
-        assert!(there.is(&there.changed_by(&payload())));
+        assert!(there.is(&there.with_changes_of(&payload())));
         for same in [changed("/version", json!(9)), changed("/properties/awsAccountId", json!(123_456_789_012_i64))] {
-            assert!(same.is(&same.changed_by(&payload())), "{same:?}");
+            assert!(same.is(&same.with_changes_of(&payload())), "{same:?}");
         }
         for other in [
             changed("/name", json!("other")),
@@ -233,10 +233,10 @@ mod tests {
             changed("/properties/eventSourceSuffix", json!("CRM")),
             changed("/properties", json!({})),
         ] {
-            assert!(!other.is(&other.changed_by(&payload())), "{other:?}");
+            assert!(!other.is(&other.with_changes_of(&payload())), "{other:?}");
         }
         let noted = Payload { notes: Some("else".to_owned()), ..payload() };
-        assert!(!there.is(&there.changed_by(&noted)));
+        assert!(!there.is(&there.with_changes_of(&noted)));
     }
 
     #[test]

@@ -25,7 +25,7 @@ impl IntegrationSteps<'_> {
                 self.api.intend(id, intended).await?;
                 (self.state.intended, self.state.wrote) = (true, true);
             }
-            let integration = self.api.look(id).await?.unwrap_or_default();
+            let integration = self.api.read(id).await?.unwrap_or_default();
             intended_now.clone_from(&integration.intended_state);
             if !self.state.intended && intended_now.as_deref().is_some_and(|now| now != intended) {
                 continue;

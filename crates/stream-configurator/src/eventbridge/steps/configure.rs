@@ -30,7 +30,7 @@ impl IntegrationSteps<'_> {
         let mut stale: Option<ApiError> = None;
         loop {
             let config = self.config(id).await?;
-            let wanted = config.changed_by(self.payload);
+            let wanted = config.with_changes_of(self.payload);
             self.check_identity(id, &config)?;
             let properties_sha256 = wanted.properties_sha256();
             if config.is(&wanted) {
