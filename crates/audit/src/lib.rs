@@ -10,8 +10,8 @@
 //! among all jobs that end at about the same time.
 //!
 //! While the file cannot be written the audit is blocked: no call that changes anything is sent ([`Intent`] waits),
-//! nothing is acknowledged ([`Audit::wait_until_durable`] waits), no job is started. A job whose calls were sent already is held
-//! in memory until there is room, so that its effects are neither lost nor done twice.
+//! nothing is acknowledged ([`Audit::wait_until_durable`] waits), no job is started. A job whose calls were sent already
+//! is held in memory until there is room, so that its effects are neither lost nor done twice.
 //!
 //! The members that every fact of a job repeats (its action, the hash of its payload) are given once, when the job
 //! [begins](Audit::begin). Afterwards a caller gives only the job's id.
@@ -291,7 +291,7 @@ impl Audit {
 
 impl Shared {
     /// Wakes the writer if no thread writes. A thread that lingers takes the lines after [`LINGER`](writer::LINGER), or
-    /// as soon as a task waits for them ([`Self::hurry`]).
+    /// as soon as a task waits for them ([`Self::wake_lingering_writer`]).
     fn notify_writer(&self, state: MutexGuard<'_, AuditState>) {
         let lingers = state.lingers;
         drop(state);

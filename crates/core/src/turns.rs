@@ -1,5 +1,5 @@
-//! At most one job at a time in this process for each key, such as an organisation or a name. The others return to the queue
-//! and hold no slot. A job that has begun goes before all others, so that what is begun ends. Of the others, one
+//! At most one job at a time in this process for each key, such as an organisation or a name. The others return to the
+//! queue and hold no slot. A job that has begun goes before all others, so that what is begun ends. Of the others, one
 //! that was turned away several times goes before those that come after it, so that none waits for ever.
 
 use std::{

@@ -5,8 +5,8 @@
 //!                      └ delivery (a JobHandler like the others): hosts → signature → post, through the address_guard
 //! ```
 //!
-//! [`Webhooks`] holds the settings of one process. Retries, dead letters and draining are the engine's. Genesys Cloud
-//! takes no part in deliveries.
+//! [`Webhooks`] holds the settings of one process. Retries, dead letters and draining are those of any other job. Genesys
+//! Cloud takes no part in deliveries.
 
 use std::sync::Arc;
 

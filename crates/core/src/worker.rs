@@ -1,10 +1,10 @@
 //! The path of a job through a process, and the process itself.
 //!
-//! [`consume`] takes deliveries from the queue. [`process`] processes one of them; its steps are
-//! [`suspect`], [`validate`], [`in_flight`] (claim), [`attempt`] (run; up to [`typed`] nothing has the handler's types), [`decide`], [`audit_outcome`] (record) and
-//! [`settlement`] (publish, then acknowledge, many jobs together: [`batches`]); [`not_run`] settles what does not run. An
-//! [`outcome`] is the result of an attempt, [`publications`] are what is published for it, and [`unsettled`] keeps
-//! results whose session was lost.
+//! [`consume`] takes deliveries from the queue. [`process`] processes one of them; its steps are [`suspect`],
+//! [`validate`], [`in_flight`] (claim), [`attempt`] (run), [`decide`], [`audit_outcome`] (record) and [`settlement`]
+//! (publish, then acknowledge, many jobs together: [`batches`]); [`not_run`] settles what does not run. The handler's
+//! types end in [`typed`]. An [`outcome`] is the result of an attempt, [`publications`] are what is published for it, and
+//! [`unsettled`] keeps results whose session was lost.
 //!
 //! [`runtime`] puts a process together and drains it, and [`start`] starts it. [`command`] is the command line of a
 //! worker, and [`kinds`] says which of its kinds it works.

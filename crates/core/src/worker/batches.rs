@@ -21,8 +21,8 @@ impl<J> Default for Batches<J> {
 }
 
 impl<J> Batches<J> {
-    /// Adds a job to the next batch. Returns true if no task settles batches: then the caller has to, until [`Self::next`]
-    /// returns `None`.
+    /// Adds a job to the next batch. Returns true if no task settles batches: then the caller has to, until
+    /// [`Self::next`] returns `None`.
     pub(crate) fn add(&self, job: J) -> bool {
         let mut gathered = self.lock();
         gathered.jobs.push(job);

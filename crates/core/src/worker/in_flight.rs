@@ -99,8 +99,8 @@ impl<D> Claim<D> {
         self.in_flight.lock().get_mut(&self.id)?.attached.pop()
     }
 
-    /// Stops further deliveries from attaching. Called before the job's next round is published: that round comes back at once and
-    /// must not be taken for a message of this round.
+    /// Stops further deliveries from attaching. Called before the job's next round is published: that round comes back
+    /// at once and must not be taken for a message of this round.
     pub(crate) fn close(&mut self) {
         if let Some(job) = self.in_flight.lock().get_mut(&self.id) {
             job.closed = true;

@@ -4,10 +4,9 @@
 //! any process; producers send the same message again. After every step nothing may be lost; once the faults end, every job
 //! has to end soon.
 //!
-//! A failure is: a job that is nowhere and has no event; a message that is acknowledged unrun
-//! because another one is alike; an innocent job that is convicted although no process was
-//! killed; an effect that happened more often than there were faults; publications out of proportion; a job that does not
-//! end.
+//! A failure is: a job that is nowhere and has no event; a message that is acknowledged unrun because another one is
+//! alike; an innocent job that is convicted although no process was killed; an effect that happened more often than there
+//! were faults; publications out of proportion; a job that does not end.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

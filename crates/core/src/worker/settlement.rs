@@ -1,10 +1,10 @@
 //! Settlement of the delivery that ran and of all that attached to it: what follows from the attempt is published, then
 //! the message is acknowledged.
 //!
-//! docs/ARCHITECTURE.md, "Settlement, and what a lost session costs", explains why this is safe when a session is lost at
-//! any moment, with any number of processes: a result that cannot be settled is kept ([`super::unsettled`]), two messages of
-//! one job become one when they meet ([`SettlementStep::Acknowledge`]), and a job's next round is never taken for one of
-//! them ([`Claim::close`]).
+//! docs/ARCHITECTURE.md, "Settlement, and what a lost session costs", explains why this is safe when a session is lost
+//! at any moment, with any number of processes. Here, a result that cannot be settled is kept ([`super::unsettled`]), two
+//! messages of one job become one when they meet ([`SettlementStep::Acknowledge`]), and a job's next round is never taken
+//! for one of them ([`Claim::close`]).
 
 use std::{sync::Arc, time::Duration};
 
@@ -107,7 +107,7 @@ impl Settlement {
         again.then(|| self.unsettled.take(id, &delivery.message, Instant::now())).flatten()
     }
 
-    /// Adds the job to the next batch, which is settled once the audit has recorded the batch before.
+    /// Adds the job to the next batch, which is settled as soon as the audit has synced the batch before.
     pub(crate) fn settle_soon(self: &Arc<Self>, ended: EndedJob) {
         let sent = ended.outcome.position.sent;
         if self.batches(sent).add(ended) {
