@@ -3,7 +3,7 @@
 #![deny(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "they panic where nobody reads any more: terminal::say, terminal::put and eprint_line! do not"
+    reason = "they panic where nobody reads any more: terminal::print_line, terminal::print_escaped and eprint_line! do not"
 )]
 
 mod commands;

@@ -22,17 +22,17 @@ pub(crate) enum Reader {
 }
 
 /// Prints `text` and a line break on stdout. A reader that has closed its end is not an error.
-pub(crate) fn say(text: impl Display) -> anyhow::Result<Reader> {
-    put(format!("{text}\n"))
+pub(crate) fn print_line(text: impl Display) -> anyhow::Result<Reader> {
+    print_escaped(format!("{text}\n"))
 }
 
 /// Prints `text` on stdout, with control characters escaped. A reader that has closed its end is not an error.
-pub(crate) fn put(text: impl AsRef<[u8]>) -> anyhow::Result<Reader> {
-    put_exactly(escape::output(&String::from_utf8_lossy(text.as_ref()), io::stdout().is_terminal()).as_bytes())
+pub(crate) fn print_escaped(text: impl AsRef<[u8]>) -> anyhow::Result<Reader> {
+    print_bytes(escape::output(&String::from_utf8_lossy(text.as_ref()), io::stdout().is_terminal()).as_bytes())
 }
 
 /// Writes `bytes` to stdout, unchanged. A reader that has closed its end is not an error.
-pub(crate) fn put_exactly(bytes: impl AsRef<[u8]>) -> anyhow::Result<Reader> {
+pub(crate) fn print_bytes(bytes: impl AsRef<[u8]>) -> anyhow::Result<Reader> {
     write_to(&mut io::stdout().lock(), bytes.as_ref()).context("stdout cannot be written")
 }
 

@@ -128,11 +128,11 @@ fn read_claimed(events: Option<&Path>) -> anyhow::Result<ClaimedLines> {
 
 fn print(report: &VerifyReport, as_json: bool) -> anyhow::Result<()> {
     if as_json {
-        return terminal::say(json!(report)).map(drop);
+        return terminal::print_line(json!(report)).map(drop);
     }
     for problem in &report.problems {
         let message = format_args!("{}:{}: {}", problem.place.file.display(), problem.place.line, problem.problem);
-        if terminal::say(message)? == Reader::Gone {
+        if terminal::print_line(message)? == Reader::Gone {
             break;
         }
     }
@@ -169,7 +169,7 @@ fn show(job: &str, files: &[PathBuf], as_json: bool) -> anyhow::Result<ExitCode>
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     for fact in &facts {
-        terminal::say(if as_json { fact.json().to_string() } else { fact.sentence() })?;
+        terminal::print_line(if as_json { fact.json().to_string() } else { fact.sentence() })?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -24,6 +24,6 @@ pub(crate) const EXAMPLES: &str = "Examples:
 pub(crate) fn run(options: &Options, mut tool: Command) -> anyhow::Result<ExitCode> {
     let (name, mut script) = (tool.get_name().to_owned(), Vec::new());
     generate(options.shell, &mut tool, name, &mut script);
-    terminal::put(script)?;
+    terminal::print_escaped(script)?;
     Ok(ExitCode::SUCCESS)
 }

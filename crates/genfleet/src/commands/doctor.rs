@@ -111,10 +111,10 @@ impl DoctorReport {
     /// On stdout; the sum for people on stderr.
     fn print(&self, as_json: bool) -> anyhow::Result<()> {
         if as_json {
-            return terminal::say(self.json()).map(drop);
+            return terminal::print_line(self.json()).map(drop);
         }
         let paint = Paint::stdout();
-        terminal::put(self.findings.iter().map(|finding| text(finding, paint)).collect::<String>())?;
+        terminal::print_escaped(self.findings.iter().map(|finding| text(finding, paint)).collect::<String>())?;
         let [ok, warnings, failed, skipped] =
             [Level::Ok, Level::Warning, Level::Failed, Level::Skipped].map(|level| self.count(level));
         eprint_line!("{ok} ok, {}, {failed} failed, {skipped} skipped", count(warnings, "warning"));

@@ -105,7 +105,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             let Rejection { id, code, message, violations } = *rejection;
             let total = violations.total();
             let details = json!({ "id": id, "code": code, "message": message, "violations": violations, "violationsTotal": total });
-            terminal::say(details)?;
+            terminal::print_line(details)?;
             return Ok(ExitCode::from(EXIT_FAILED));
         }
         Err(rejection) => {
@@ -126,9 +126,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         );
     }
     if options.json {
-        terminal::say(json!({ "id": job.id, "kind": job.kind.as_str() }))?;
+        terminal::print_line(json!({ "id": job.id, "kind": job.kind.as_str() }))?;
     } else {
-        terminal::say(&job.id)?;
+        terminal::print_line(&job.id)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -79,5 +79,5 @@ async fn print(options: &Options) -> anyhow::Result<()> {
 
 fn line(event: &[u8]) -> anyhow::Result<Reader> {
     // Valid JSON contains no control characters except line breaks and tabs.
-    terminal::say(lines(&String::from_utf8_lossy(event)))
+    terminal::print_line(lines(&String::from_utf8_lossy(event)))
 }

@@ -37,7 +37,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (host, path) = options.target()?;
     let (status, body) =
         get(&host, &path, options.timeout).with_context(|| format!("no answer from http://{host}{path}"))?;
-    terminal::say(body.trim_end())?;
+    terminal::print_line(body.trim_end())?;
     Ok(if (200..300).contains(&status) { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 

@@ -56,10 +56,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             }
         }
         (None, Some(name)) => {
-            terminal::put(write_json(&find(name, all)?))?;
+            terminal::print_escaped(write_json(&find(name, all)?))?;
         }
         (None, None) => {
-            terminal::put(write_json(&together(all)))?;
+            terminal::print_escaped(write_json(&together(all)))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -65,9 +65,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let facts = audit::facts(&files, &options.id)?;
     let known = Known { facts, ..block_on(read(options))? };
     if options.json {
-        terminal::say(known.json(&options.id))?;
+        terminal::print_line(known.json(&options.id))?;
     } else if !known.is_nothing() {
-        terminal::put(text::text(&options.id, &known, terminal::Paint::stdout()))?;
+        terminal::print_escaped(text::text(&options.id, &known, terminal::Paint::stdout()))?;
     }
     if known.is_nothing() {
         eprint_line!(

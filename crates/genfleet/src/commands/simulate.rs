@@ -80,9 +80,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::listen()?;
         let simulator = Simulator::start(options.behaviour.options(options.listen)).await?;
         if options.json {
-            terminal::say(json!({ "url": simulator.base_url() }))?;
+            terminal::print_line(json!({ "url": simulator.base_url() }))?;
         } else {
-            terminal::say(simulator.base_url())?;
+            terminal::print_line(simulator.base_url())?;
         }
         eprint_line!("A stand-in for Genesys Cloud listens at {0}; what it received: {0}/_sim/", simulator.base_url());
         eprint_line!(

@@ -107,18 +107,18 @@ async fn show(options: &Options) -> anyhow::Result<Report> {
 
 fn print(report: &Report, options: &Options) -> anyhow::Result<Reader> {
     if options.json {
-        return terminal::say(report.json());
+        return terminal::print_line(report.json());
     }
     let text = text::text(report, Paint::stdout());
     match options.watch {
         Some(interval) if terminal::can_clear() => {
             let now = format!("{:.0}, every {}; stop with Ctrl-C", SystemClock.now(), format_duration(interval));
-            terminal::put_exactly(terminal::CLEAR)?;
-            terminal::put(format!("{}\n\n{text}", Paint::stdout().dim(&now)))
+            terminal::print_bytes(terminal::CLEAR)?;
+            terminal::print_escaped(format!("{}\n\n{text}", Paint::stdout().dim(&now)))
         }
-        Some(_) => terminal::put(format!("{:.0}\n{text}\n", SystemClock.now())),
+        Some(_) => terminal::print_escaped(format!("{:.0}\n{text}\n", SystemClock.now())),
         None => {
-            let reader = terminal::put(text)?;
+            let reader = terminal::print_escaped(text)?;
             report.hints().iter().for_each(|hint| eprint_line!("{}", Paint::stderr().dim(&format!("hint: {hint}"))));
             Ok(reader)
         }

@@ -34,7 +34,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if let Some(vhost) = &options.vhost {
         place(&mut topology, vhost);
     }
-    terminal::say(serde_json::to_string_pretty(&topology)?)?;
+    terminal::print_line(serde_json::to_string_pretty(&topology)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -62,7 +62,7 @@ pub(crate) fn run(options: Options, misspelt: Vec<String>) -> anyhow::Result<Exi
     block_on(async {
         let (client, simulator) = simulated::client(&simulate, &genesys, &worked, &mut handlers, clock.clone()).await?;
         if check_config {
-            terminal::say(process.check(&clock)?)?;
+            terminal::print_line(process.check(&clock)?)?;
             return Ok(ExitCode::SUCCESS);
         }
         let work = |runtime: &Runtime| registry::work(runtime, &handlers, &worked);

@@ -69,7 +69,7 @@ fn print(line: &Line, rejection: &Rejection, as_json: bool) -> anyhow::Result<()
             "message": rejection.message, "violations": rejection.violations,
             "violationsTotal": rejection.violations.total(),
         });
-        terminal::say(details)?;
+        terminal::print_line(details)?;
         return Ok(());
     }
     let mut violations = describe_violations(rejection);
@@ -77,7 +77,7 @@ fn print(line: &Line, rejection: &Rejection, as_json: bool) -> anyhow::Result<()
         violations.push(format!("{}: {}", rejection.code, terminal::line(&rejection.message)));
     }
     for violation in violations {
-        terminal::say(format_args!("{}:{}: {violation}", line.file, line.number))?;
+        terminal::print_line(format_args!("{}:{}: {violation}", line.file, line.number))?;
     }
     Ok(())
 }

@@ -176,22 +176,22 @@ async fn carry_out(
 
 fn print(tally: &Tally, action: Action, complete: bool, as_json: bool) -> anyhow::Result<()> {
     let message = if as_json { tally.json(action, complete).to_string() } else { tally.text(action) };
-    terminal::say(message).map(drop)
+    terminal::print_line(message).map(drop)
 }
 
 /// Prints what would be done to `selected` dead letters.
 fn preview(common: &Common, action: Action, found: &Found, selected: u64) -> anyhow::Result<()> {
     if common.json {
-        terminal::say(json!({
+        terminal::print_line(json!({
             "action": action.as_str(), "dryRun": true, "would": selected, "held": found.held, "leftOut": found.spared,
             "foreign": found.foreign, "withoutKind": found.without_kind, "groups": found.groups.json(),
         }))?;
         return Ok(());
     }
     if found.groups.total() > 0 {
-        terminal::put(found.groups.table(Paint::stdout()))?;
+        terminal::print_escaped(found.groups.table(Paint::stdout()))?;
     }
-    terminal::say(format_args!(
+    terminal::print_line(format_args!(
         "would {} {selected} of {}; nothing was changed",
         action.as_str(),
         terminal::count(found.groups.total(), what(&common.filter))

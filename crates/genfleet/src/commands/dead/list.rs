@@ -61,7 +61,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         inspector.close().await;
         if options.json {
             let (total, groups) = (found.groups.total(), found.groups.json());
-            terminal::say(json!({ "total": total, "held": found.held, "unrouted": unrouted, "groups": groups }))?;
+            terminal::print_line(
+                json!({ "total": total, "held": found.held, "unrouted": unrouted, "groups": groups }),
+            )?;
         } else {
             print(&found, unrouted, &options.filter)?;
         }
@@ -126,13 +128,15 @@ impl Found {
 fn print(found: &Found, unrouted: u64, filter: &Filter) -> anyhow::Result<()> {
     let (paint, total) = (Paint::stdout(), found.groups.total());
     if total > 0 {
-        terminal::put(found.groups.table(paint))?;
+        terminal::print_escaped(found.groups.table(paint))?;
     }
     let (what, matching) = (what(filter), if filter.is_everything() || filter.unrouted { "" } else { " that match" });
     match total {
-        0 => terminal::say(format_args!("no {what}s{matching}"))?,
-        1 => terminal::say(format_args!("1 {what}{matching}"))?,
-        _ => terminal::say(format_args!("{total} {what}s{matching}, in {}", count(found.groups.len(), "group")))?,
+        0 => terminal::print_line(format_args!("no {what}s{matching}"))?,
+        1 => terminal::print_line(format_args!("1 {what}{matching}"))?,
+        _ => {
+            terminal::print_line(format_args!("{total} {what}s{matching}, in {}", count(found.groups.len(), "group")))?
+        }
     };
     found.warn();
     let hint = Paint::stderr();

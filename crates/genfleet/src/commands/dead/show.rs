@@ -110,11 +110,11 @@ fn is_asked_for(letter: &DeadLetter, which: &str) -> bool {
 
 fn print(letter: &DeadLetter, options: &Options) -> anyhow::Result<Reader> {
     if options.raw {
-        terminal::put_exactly(&letter.stored.message.body)
+        terminal::print_bytes(&letter.stored.message.body)
     } else if options.json {
-        terminal::say(as_json(letter))
+        terminal::print_line(as_json(letter))
     } else {
-        terminal::put(as_text(letter, options.full, Paint::stdout()))
+        terminal::print_escaped(as_text(letter, options.full, Paint::stdout()))
     }
 }
 

@@ -145,9 +145,9 @@ impl Summary {
     /// Prints the results on stdout.
     pub(super) fn print(&self, as_json: bool) -> anyhow::Result<()> {
         if as_json {
-            terminal::say(self.json())?;
+            terminal::print_line(self.json())?;
         } else {
-            terminal::put(self.text())?;
+            terminal::print_escaped(self.text())?;
         }
         if self.interrupted {
             eprint_line!("stopped before the end; the workers still carry out the published jobs");

@@ -68,7 +68,7 @@ impl Sink {
             Self::Person(paint) => {
                 for event in events {
                     let event = serde_json::from_slice(event).unwrap_or_default();
-                    terminal::say(summary::event(&event, *paint))?;
+                    terminal::print_line(summary::event(&event, *paint))?;
                 }
             }
         }
