@@ -162,7 +162,8 @@ fn in_flight_curve(scale: Scale) -> Vec<(usize, Load)> {
     values.map(|(jobs, arguments)| (jobs, scale.purges(Worker::Genfleet(arguments), MS_20, 40 * jobs.min(256)))).into()
 }
 
+/// Several times as many jobs as are in flight, so that the rate is not that of the last burst.
 fn paths_curve(scale: Scale) -> Vec<(usize, Load)> {
     let load = |(paths, count)| (paths, Load { jobs: Jobs::Purges { paths }, ..scale.purges(SHARED, MS_0, count) });
-    [(1, 20_000), (10, 20_000), (100, 5_000), (1_000, 500)].map(load).into()
+    [(1, 20_000), (10, 20_000), (100, 5_000), (1_000, 3_000)].map(load).into()
 }
